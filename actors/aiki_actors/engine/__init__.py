@@ -1,0 +1,117 @@
+"""The pure core: what a run is, what may happen to it, and what follows.
+
+No I/O, no clock, no randomness. Start reading at `_transitions.py` (the state machine as one
+table), then `_decide_client.py` and `_decide_worker.py` (the rules), `_evolve.py` (what each entry
+changes) and `_projection.py` (what follows outside the run).
+"""
+
+from ._commands import (
+    AbandonWait as AbandonWait,
+    AcceptEvent as AcceptEvent,
+    AwaitChild as AwaitChild,
+    AwaitEvent as AwaitEvent,
+    CancelRun as CancelRun,
+    ClaimRun as ClaimRun,
+    Command as Command,
+    CompleteRun as CompleteRun,
+    CreateRun as CreateRun,
+    Diverge as Diverge,
+    Elapse as Elapse,
+    EndChild as EndChild,
+    FailRun as FailRun,
+    FinishCancel as FinishCancel,
+    LoseClaim as LoseClaim,
+    ParkRun as ParkRun,
+    PauseRun as PauseRun,
+    RecordFailure as RecordFailure,
+    RecordSuccess as RecordSuccess,
+    RecordValue as RecordValue,
+    ReleaseClaim as ReleaseClaim,
+    RequeueRun as RequeueRun,
+    ResumeRun as ResumeRun,
+    RetryRun as RetryRun,
+    StallRun as StallRun,
+    StartChild as StartChild,
+    StartSleep as StartSleep,
+    TerminateRun as TerminateRun,
+    WakeRun as WakeRun,
+    WorkerCommand as WorkerCommand,
+)
+from ._decide import RULES as RULES, decide as decide
+from ._decision import (
+    ClaimOffer as ClaimOffer,
+    Decision as Decision,
+    Rejected as Rejected,
+)
+from ._entries import (
+    ENTRY_KINDS as ENTRY_KINDS,
+    FORMAT as FORMAT,
+    AttemptFailed as AttemptFailed,
+    Body as Body,
+    Call as Call,
+    CancelRequested as CancelRequested,
+    ChildEnded as ChildEnded,
+    ChildStarted as ChildStarted,
+    ChildWaitStarted as ChildWaitStarted,
+    ClaimLost as ClaimLost,
+    ClaimReleased as ClaimReleased,
+    Entry as Entry,
+    EventAccepted as EventAccepted,
+    EventConsumed as EventConsumed,
+    EventReturned as EventReturned,
+    EventWaitStarted as EventWaitStarted,
+    Micros as Micros,
+    ParentLink as ParentLink,
+    RetryDue as RetryDue,
+    RunAttemptFailed as RunAttemptFailed,
+    RunCancelled as RunCancelled,
+    RunClaimed as RunClaimed,
+    RunCompleted as RunCompleted,
+    RunCreated as RunCreated,
+    RunFailed as RunFailed,
+    RunParked as RunParked,
+    RunPaused as RunPaused,
+    RunQueued as RunQueued,
+    RunRequeued as RunRequeued,
+    RunResumed as RunResumed,
+    RunRetried as RunRetried,
+    RunStalled as RunStalled,
+    SleepEnded as SleepEnded,
+    SleepStarted as SleepStarted,
+    TaskFailed as TaskFailed,
+    TaskSucceeded as TaskSucceeded,
+    ValueRecorded as ValueRecorded,
+    WaitAbandoned as WaitAbandoned,
+    WaitTimedOut as WaitTimedOut,
+)
+from ._evolve import CHANGES as CHANGES, IllegalEntry as IllegalEntry, evolve as evolve, fold as fold
+from ._limits import DEFAULT_LIMITS as DEFAULT_LIMITS, SECOND as SECOND, EngineLimits as EngineLimits
+from ._projection import (
+    Notice as Notice,
+    NoticeCommand as NoticeCommand,
+    Projection as Projection,
+    notices as notices,
+    project as project,
+)
+from ._state import (
+    FAILED as FAILED,
+    RUN_RETRY_CALL as RUN_RETRY_CALL,
+    SUCCEEDED as SUCCEEDED,
+    CancelState as CancelState,
+    Child as Child,
+    Claim as Claim,
+    ClaimRef as ClaimRef,
+    Outcome as Outcome,
+    RunState as RunState,
+    Wait as Wait,
+    next_due as next_due,
+    status_of as status_of,
+)
+from ._transitions import (
+    ROWS as ROWS,
+    TRANSITIONS as TRANSITIONS,
+    Phase as Phase,
+    Transition as Transition,
+    mermaid as mermaid,
+    next_phase as next_phase,
+)

@@ -1,0 +1,1 @@
+"""The server's actors: runs, timers, hub, schedules and the keeper."""

@@ -1,0 +1,27 @@
+"""Where runs are kept: the storage port and its adapters (memory, SQLite)."""
+
+from ._codec import entry_to_json as entry_to_json
+from ._memory import MemoryStorage as MemoryStorage
+from ._port import (
+    Appended as Appended,
+    AppendResult as AppendResult,
+    Change as Change,
+    ClaimedRun as ClaimedRun,
+    DueRun as DueRun,
+    ReadyRun as ReadyRun,
+    ReferenceTaken as ReferenceTaken,
+    RunFilter as RunFilter,
+    RunPage as RunPage,
+    SeqConflict as SeqConflict,
+    Storage as Storage,
+)
+from ._times import (
+    micros_from_iso as micros_from_iso,
+    micros_of as micros_of,
+    micros_to_iso as micros_to_iso,
+)
+from .sqlite import (
+    SqliteSettings as SqliteSettings,
+    SqliteStorage as SqliteStorage,
+    open_sqlite as open_sqlite,
+)

@@ -1,0 +1,116 @@
+"""Bringing a database's schema up to date: numbered SQL files, each applied once, in order.
+
+All missing ones are applied in one transaction, so that a database is never between two versions.
+A database with a version that this release does not have, or of another program, is left alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from typing import Final
+
+from aiki_sdk import StorageError, StorageTooNew
+from attrs import frozen
+
+APPLICATION_ID: Final = 0x41494B49
+"""What marks a file as ours in its header: `AIKI`."""
+
+_VERSION_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    version INTEGER NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL
+) STRICT
+"""
+
+
+@frozen
+class Migration:
+    """One step of the schema."""
+
+    version: int
+    name: str
+    script: str
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """Return every step of the schema that this release knows, in order."""
+    found: list[Migration] = []
+    for file in (resources.files(__package__) / "migrations").iterdir():
+        stem, _, suffix = file.name.rpartition(".")
+        if suffix == "sql":
+            number, _, name = stem.partition("_")
+            found.append(Migration(int(number), name, file.read_text(encoding="utf-8")))
+    found.sort(key=lambda step: step.version)
+    versions = [step.version for step in found]
+    assert versions == list(range(1, len(found) + 1)), f"migrations have gaps: {versions}"
+    return tuple(found)
+
+
+def statements(script: str) -> Iterator[str]:
+    """Split a script; `executescript` would commit before it and spoil the transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    assert not statement.strip(), f"a migration ends in the middle of a statement: {statement!r}"
+
+
+def migrate(connection: sqlite3.Connection, name: str) -> None:
+    """Apply what is missing.
+
+    Args:
+        connection: in autocommit mode.
+        name: the file, as people know it.
+
+    Raises:
+        StorageTooNew: a newer release has written to the database.
+        StorageError: the file belongs to another program.
+        sqlite3.Error: the driver failed; nothing was changed.
+    """
+    known = migrations()
+    if _version(connection, name) == known[-1].version:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Read again: only now nobody else can be migrating it.
+        version = _version(connection, name)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(_VERSION_TABLE)
+        for step in known[version:]:
+            for statement in statements(step.script):
+                connection.execute(statement)
+            connection.execute("INSERT INTO schema_version VALUES (?, ?)", (step.version, step.name))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection, name: str) -> int:
+    """Return the version of the schema, 0 for an empty database; refuse what is not for us."""
+    (owner,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables == 0:
+        return 0
+    if owner != APPLICATION_ID:
+        raise StorageError(
+            f"database {name} belongs to another program (application id {owner:#x}); "
+            "choose another file",
+            details={"database": name, "application_id": owner},
+        )
+    (version,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+    newest = migrations()[-1].version
+    if version > newest:
+        raise StorageTooNew(
+            f"database {name} has schema version {version}, which a newer release wrote; this one "
+            f"knows versions up to {newest}: upgrade it",
+            details={"database": name, "version": version, "version_max": newest},
+        )
+    return int(version)

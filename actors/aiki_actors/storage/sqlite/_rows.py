@@ -1,0 +1,171 @@
+"""Runs as rows, and the statements that write many rows at once.
+
+A statement with many rows costs one call into SQLite, and so releases and takes the interpreter's
+lock once instead of once per row. Their sizes are powers of two, so that a few prepared statements
+serve every batch.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from functools import cache
+from typing import Final, TypeAlias, cast
+
+from aiki_sdk import dumps, loads
+from aiki_sdk.protocol import Priority, RunStatus
+from attrs import frozen
+
+from aiki_actors.engine import FORMAT, Micros, Projection
+
+Value: TypeAlias = str | int | bytes | None
+"""What a column of ours can hold."""
+
+RANKS: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
+"""The order in which ready runs are handed out; stored, and so never changed."""
+
+PRIORITIES: Final = {rank: priority for priority, rank in RANKS.items()}
+
+COLUMNS: Final = (
+    "run_id, namespace, workflow, version, status, pool, priority, reference_id, input_hash, "
+    "parent_id, labels, attempt, created_at, started_at, ended_at, ready_at, due_at, worker_id, epoch"
+)
+"""The columns of a run's row as `run_row` writes and `run_of` reads them."""
+
+_RUN_WIDTH: Final = COLUMNS.count(",") + 1
+# What a run was created with never changes, so an update leaves it, and its indexes, alone.
+_CHANGING: Final = (
+    "status", "attempt", "started_at", "ended_at", "ready_at", "due_at", "worker_id", "epoch",
+)  # fmt: skip
+
+
+@frozen
+class ManyRows:
+    """An INSERT of any number of rows: `head`, then one `row` for each, then `tail`."""
+
+    head: str
+    row: str
+    width: int
+    tail: str = ""
+    rows_max: int = 64
+
+    def statement(self, rows: int) -> str:
+        """Return the statement for so many rows."""
+        return f"{self.head} {', '.join([self.row] * rows)} {self.tail}"
+
+    def execute(self, connection: sqlite3.Connection, values: list[Value]) -> None:
+        """Write rows, given as one flat list of their values.
+
+        Raises:
+            sqlite3.Error: a row was refused, or the driver failed.
+        """
+        for statement, part in self.portions(values):
+            connection.execute(statement, part)
+
+    def portions(self, values: list[Value]) -> Iterator[tuple[str, list[Value]]]:
+        """Cut rows into powers of two, each with its statement, largest first."""
+        start = 0
+        while start < len(values):
+            left = (len(values) - start) // self.width
+            rows = min(self.rows_max, 1 << (left.bit_length() - 1))
+            end = start + rows * self.width
+            yield _statement(self, rows), values[start:end]
+            start = end
+
+
+@cache
+def _statement(many: ManyRows, rows: int) -> str:
+    return many.statement(rows)
+
+
+JOURNAL: Final = ManyRows(
+    "INSERT INTO journal (run_id, seq, at, kind, body, format) VALUES",
+    f"(?, ?, ?, ?, ?, {FORMAT})",
+    5,
+)
+RUNS: Final = ManyRows(
+    f"INSERT INTO runs ({COLUMNS}, reference_current) VALUES",
+    f"({', '.join('?' * _RUN_WIDTH)}, ?)",
+    _RUN_WIDTH + 1,
+    "ON CONFLICT (run_id) DO UPDATE SET "
+    + ", ".join(f"{column} = excluded.{column}" for column in _CHANGING),
+    rows_max=32,
+)
+LABELS: Final = ManyRows(
+    "INSERT INTO run_labels (namespace, name, value, created_at, run_id) VALUES",
+    "(?, ?, ?, ?, ?)",
+    5,
+)
+NOTICES: Final = ManyRows(
+    "INSERT INTO notices (id, source_id, target_id, kind, body, format) VALUES",
+    f"(?, ?, ?, ?, ?, {FORMAT})",
+    5,
+    "ON CONFLICT (id) DO NOTHING",
+    rows_max=16,
+)
+
+
+def run_row(run: Projection, *, create: bool) -> tuple[Value, ...]:
+    """Write a run's row for `RUNS`: `COLUMNS`, and whether it holds a reference id.
+
+    Only a new run's row claims its reference id. An update leaves that column as it is, and must
+    not claim it in passing: the run may have given it up to another.
+    """
+    return (
+        run.run_id,
+        run.namespace,
+        run.workflow,
+        run.version,
+        run.status.value,
+        run.pool,
+        RANKS[run.priority],
+        run.reference_id,
+        run.input_hash,
+        run.parent_id,
+        dumps(dict(run.labels)).decode() if run.labels else None,
+        run.attempt,
+        run.created_at,
+        run.started_at,
+        run.ended_at,
+        run.ready_at,
+        run.due_at,
+        run.worker_id,
+        run.epoch,
+        1 if create and run.reference_id is not None else None,
+    )
+
+
+RunRow: TypeAlias = tuple[
+    str, str, str, str, str, str, int, str | None, str, str | None, str | None, int,
+    int, int | None, int | None, int | None, int | None, str | None, int,
+]  # fmt: skip
+
+
+def run_of(row: RunRow) -> Projection:
+    """Read a run's row, in the order of `COLUMNS`."""
+    labels = row[10]
+    return Projection(
+        run_id=row[0],
+        namespace=row[1],
+        workflow=row[2],
+        version=row[3],
+        status=RunStatus(row[4]),
+        pool=row[5],
+        priority=PRIORITIES[row[6]],
+        reference_id=row[7],
+        input_hash=row[8],
+        parent_id=row[9],
+        labels={} if labels is None else cast("dict[str, str]", loads(labels)),
+        attempt=row[11],
+        created_at=Micros(row[12]),
+        started_at=_micros(row[13]),
+        ended_at=_micros(row[14]),
+        ready_at=_micros(row[15]),
+        due_at=_micros(row[16]),
+        worker_id=row[17],
+        epoch=row[18],
+    )
+
+
+def _micros(value: int | None) -> Micros | None:
+    return None if value is None else Micros(value)

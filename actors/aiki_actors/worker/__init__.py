@@ -1,0 +1,1 @@
+"""The worker's actors: session, subscriber, executors and tasks."""

@@ -1,0 +1,481 @@
+"""One execution of a workflow's code: where replay meets the journal.
+
+Every durable operation is a call with an address, a branch and an index. `perform` finds its record
+(then the recorded result is returned) or lets it happen and be journaled.
+
+* With one branch, a recorded result is returned at once; an unrecorded call happens in the branch
+  itself, unless a recorded task or child is left over, which is a divergence.
+* With more branches every call waits, and the sequencer (`_sequencer.py`) chooses what happens next.
+* A cancellation is delivered in its place among the results, by its seq.
+* Eviction is not cancellation: after it every operation raises `RunEvicted`, shielded or not, and
+  nothing reaches the journal.
+
+Invariant: entries come in by `feed` alone, in order of seq, whichever side they came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import outcome
+import trio
+from aiki_actors import engine as e
+from aiki_sdk import AikiError, StaleClaim
+from attrs import Factory, define
+
+from ._branches import Branch, BranchTracker, Tracks
+from ._divergence import calling_line, divergence, waiting_line
+from ._port import ServerPort
+from ._replica import Record, Replica
+from ._sequencer import Sequencer
+from ._slots import RunEvicted, Slot, Start
+
+if TYPE_CHECKING:
+    from aiki_sdk import AnyTask
+
+REPLAY_STRIDE: Final = 64
+"""Recorded results returned between two checkpoints: a long replay must not block the loop."""
+
+RETRY_FIRST_S: Final = 0.05
+RETRY_MAX_S: Final = 5.0
+"""Backoff while the server cannot make a result durable (database locked, disk full)."""
+
+
+TaskCaller = Callable[["Execution", Branch, "AnyTask", tuple[Any, ...], Mapping[str, Any]], Any]
+
+
+@define(eq=False)
+class Execution:
+    """The state of one run's code in this worker; used by the tasks of one Trio loop only.
+
+    Attributes:
+        begun: calls that happen right now (a task runs, a command is on its way).
+        multi: the code has, or had just now, more than one branch.
+        frozen: why nothing new may begin (pause, shutdown); None: it may.
+        released: why the claim is to be given back after an eviction; None: it is not.
+        cancelled_at: seq of the cancellation, once the code was told.
+        diverged: why code and journal do not fit together, once they do not.
+        last_at: time of the last result the code was given; what `run.now()` says.
+
+    """
+
+    run_id: str
+    port: ServerPort
+    tracker: BranchTracker
+    call: TaskCaller
+    on_branched: Callable[[], None]
+    on_parked: Callable[[], None]
+    replica: Replica = Factory(Replica)
+    tracks: Tracks = Factory(Tracks)
+    scope: trio.CancelScope = Factory(trio.CancelScope)
+    cancel_scope: trio.CancelScope = Factory(trio.CancelScope)
+    slots: dict[Slot, None] = Factory(dict)
+    begun: int = 0
+    multi: bool = False
+    evicted: bool = False
+    frozen: str | None = None
+    released: str | None = None
+    cancelled_at: int | None = None
+    diverged: AikiError | None = None
+    last_at: e.Micros = e.Micros(0)
+    loaded_seq: int = 0
+    sequencer: Sequencer = Factory(Sequencer, takes_self=True)
+    _abandoned: list[e.Call] = Factory(list)
+    _claimed: trio.Event | None = None
+    _thawed: trio.Event | None = None
+    _replayed: int = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether something of the run happens right now outside its code."""
+        return self.begun > 0
+
+    @property
+    def replaying(self) -> bool:
+        """Whether recorded results that the code has not asked for yet are left."""
+        return self.replica.unconsumed > 0
+
+    # -- what the server says ---------------------------------------------------------------
+
+    def load(self, entries: tuple[e.Entry, ...]) -> None:
+        """Take in what happened before this execution began; nothing waits for it yet."""
+        cancel: int | None = None
+        for entry in self.replica.apply(entries):
+            if isinstance(entry.body, e.CancelRequested):
+                cancel = entry.seq
+            elif isinstance(entry.body, e.RunPaused):
+                self.frozen = "paused"
+            elif isinstance(entry.body, e.RunResumed):
+                self.frozen = None
+        if cancel is not None:
+            self.sequencer.push(cancel, None)
+        self.replica.touched.clear()
+        self.loaded_seq = self.replica.seq
+        self.last_at = self.replica.created_at
+
+    def feed(self, entries: tuple[e.Entry, ...]) -> None:
+        """Take journal entries in, from whichever side they came, and let calls go on."""
+        for entry in self.replica.apply(entries):
+            if self.replica.touched:
+                self._pass_on()
+            self._notice(entry.body, entry.seq)
+        if self.multi:
+            self.sequencer.kick()
+
+    def _pass_on(self) -> None:
+        """Hand resolved records to the calls that wait for them."""
+        for record in self.replica.take_touched():
+            slot = record.slot
+            if slot is None or slot.dead or slot.task is None:
+                continue
+            if record.resolution is None:
+                self._restart(slot)
+            elif self.multi:
+                self.sequencer.push(record.resolved_at, slot)
+            else:
+                self.deliver(slot)
+
+    def _restart(self, slot: Slot) -> None:
+        """Let a task call go on whose retry is due (its `start` waits for the slot's task)."""
+        event = slot.retry_due
+        if event is not None:
+            event.set()
+
+    def _notice(self, body: e.Body, seq: int) -> None:
+        match body:
+            case e.CancelRequested():
+                if self.multi:
+                    self.sequencer.push(seq, None)
+                else:
+                    self.deliver_cancel(seq)
+            case e.RunPaused():
+                self.freeze("paused")
+            case e.RunResumed():
+                self.thaw()
+            case e.RunClaimed():
+                if self._claimed is not None:
+                    self._claimed.set()
+            case e.RunParked():
+                self.on_parked()
+            case (
+                e.ClaimReleased()
+                | e.ClaimLost()
+                | e.RunStalled()
+                | e.RunAttemptFailed()
+                | e.RunCompleted()
+                | e.RunFailed()
+                | e.RunCancelled()
+            ):
+                self.evict()
+            case _:
+                pass
+
+    # -- leaving ----------------------------------------------------------------------------
+
+    def evict(self) -> None:
+        """Leave memory: end the code without letting anything it does count any more."""
+        if self.evicted:
+            return
+        self.evicted = True
+        for event in (self._claimed, self._thawed):
+            if event is not None:
+                event.set()
+        self.scope.cancel()
+        for slot in self.slots:
+            # Whoever still waits is shielded: the scope did not reach it.
+            if slot.task is not None:
+                slot.dead = True
+                task, slot.task = slot.task, None
+                trio.lowlevel.reschedule(task, outcome.Error(RunEvicted()))
+
+    def freeze(self, reason: str) -> None:
+        """Begin nothing new; once nothing happens any more, leave and give the claim back."""
+        self.frozen = reason
+        self.check_frozen()
+
+    def thaw(self) -> None:
+        """Take a freeze back."""
+        self.frozen = None
+        if self._thawed is not None:
+            self._thawed.set()
+        self.sequencer.kick()
+
+    def check_frozen(self) -> None:
+        """Leave if frozen and idle. A parked run holds no claim and may stay."""
+        if self.frozen is not None and not self.busy and self.replica.claim is not None:
+            self.released = self.frozen
+            self.evict()
+
+    def diverge(self, slots: list[Slot]) -> None:
+        """Stop before calls that the journal forbids."""
+        calls = [
+            (slot.call, waiting_line(slot.task) if slot.task else calling_line()) for slot in slots
+        ]
+        self.diverged = divergence(self.run_id, self.replica, calls)
+        self.evict()
+
+    # -- what the code does -----------------------------------------------------------------
+
+    def call_task(
+        self, branch: Branch, task: AnyTask, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Make a durable task call (see `_attempts.py`)."""
+        coroutine: Coroutine[Any, Any, Any] = self.call(self, branch, task, args, kwargs)
+        return coroutine
+
+    def branched(self) -> None:
+        """Hear that the code has a second branch: from now on the sequencer orders it."""
+        self.multi = True
+        self.on_branched()
+
+    def quiet(self) -> None:
+        """Hear that no branch can move by itself."""
+        self.sequencer.kick()
+
+    async def perform(
+        self, call: e.Call, start: Start, *, free: bool = False, known: e.Entry | None = None
+    ) -> Record:
+        """Make one durable call and return its record, resolved.
+
+        Args:
+            call: which call this is.
+            start: makes it happen if it is not recorded.
+            free: it may happen although recorded tasks are left over (sleeps and waits).
+            known: its result, if the journal has it under another call.
+
+        """
+        if self.evicted:
+            raise RunEvicted
+        if self.multi and self.tracks.live == 1 and not self.slots and not self.sequencer.ready:
+            self.multi = False
+            self.tracker.unfollow(self)
+        record = self.replica.take(call)
+        if record is None and known is not None:
+            record = self.replica.open(call)
+            record.resolve(known)
+        return await self.resolve(Slot(call, record, start, free))
+
+    async def resolve(self, slot: Slot) -> Record:
+        """Bring a call to its result."""
+        if self.multi:
+            return await self._wait_turn(slot)
+        record = slot.record
+        if record is None:
+            record = self.replica.take_leftover(slot.call.address)
+        if self.sequencer.ready:
+            await self._cancel_first(record)
+        if record is not None and record.resolution is not None:
+            await self._replay_checkpoint()
+        elif record is None and not slot.free and self.replica.unconsumed:
+            self.diverge([slot])
+            await trio.lowlevel.checkpoint()
+            raise RunEvicted
+        else:
+            record = await self._happen(slot, record)
+        if record.resolved_at > (self.cancelled_at or record.resolved_at):
+            await trio.lowlevel.checkpoint_if_cancelled()
+        self.last_at = record.at
+        return record
+
+    async def _happen(self, slot: Slot, record: Record | None) -> Record:
+        """Let a call of the only branch happen, in that branch."""
+        if self.frozen is not None:
+            await self._wait_thawed()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        record = slot.attach(record or self.replica.open(slot.call))
+        slot.began = True
+        self.slots[slot] = None
+        self.begun += 1
+        try:
+            try:
+                await slot.start(slot)
+            finally:
+                self.begun -= 1
+            if record.resolution is None:
+                self.check_frozen()
+                await self._block(slot)
+        finally:
+            self._leave(slot)
+        if self.evicted:
+            raise RunEvicted
+        return record
+
+    async def _wait_turn(self, slot: Slot) -> Record:
+        """Wait until the sequencer delivers the call's result."""
+        if slot.record is not None:
+            slot.attach(slot.record)
+        if slot.resolved and slot.record is not None:
+            self.sequencer.push(slot.record.resolved_at, slot)
+        else:
+            self.sequencer.hold(slot)
+        self.slots[slot] = None
+        try:
+            await self._block(slot)
+        finally:
+            self._leave(slot)
+        if self.evicted:
+            raise RunEvicted
+        if slot.error is not None:
+            raise slot.error
+        assert slot.record is not None, "a delivered call has a record"
+        self.last_at = slot.record.at
+        return slot.record
+
+    async def _block(self, slot: Slot) -> None:
+        def give_up(_raise_cancel: object) -> trio.lowlevel.Abort:
+            slot.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        slot.task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+
+    def _leave(self, slot: Slot) -> None:
+        """Take a call out, delivered or given up; what it holds open is given back."""
+        del self.slots[slot]
+        record = slot.record
+        if record is not None:
+            record.slot = None
+        if slot in self.sequencer.held:
+            self.sequencer.held.remove(slot)
+        if slot.delivered or (not self.multi and slot.resolved):
+            return
+        slot.dead = True
+        if slot.scope is not None:
+            slot.scope.cancel()
+        if self.evicted or record is None:
+            return
+        if record.waiting or isinstance(record.resolution, e.EventConsumed) or slot.began:
+            self._abandoned.append(slot.call)
+
+    def deliver(self, slot: Slot | None) -> None:
+        """Give a call its result (None: tell the code that it is cancelled)."""
+        if slot is None:
+            self.deliver_cancel(self.replica.seq)
+        elif slot.task is not None:
+            slot.delivered = True
+            task, slot.task = slot.task, None
+            trio.lowlevel.reschedule(task)
+
+    def deliver_cancel(self, seq: int) -> None:
+        """Cancel the code's scope: the run was cancelled at `seq`."""
+        if self.cancelled_at is None:
+            self.cancelled_at = seq
+            self.cancel_scope.cancel()
+
+    async def _cancel_first(self, record: Record | None) -> None:
+        """Deliver a recorded cancellation that comes before what the code is about to get."""
+        seq = self.sequencer.ready[0][0]
+        if record is None or record.resolution is None or record.resolved_at > seq:
+            self.sequencer.ready.clear()
+            self.deliver_cancel(seq)
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def _replay_checkpoint(self) -> None:
+        self._replayed += 1
+        if self._replayed % REPLAY_STRIDE == 0:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def _wait_thawed(self) -> None:
+        self.check_frozen()
+        while self.frozen is not None and not self.evicted:
+            self._thawed = trio.Event()
+            await self._thawed.wait()
+        if self.evicted:
+            await trio.lowlevel.checkpoint()
+            raise RunEvicted
+
+    # -- what the server is told ------------------------------------------------------------
+
+    async def submit(self, *build: Callable[[e.ClaimRef], e.WorkerCommand]) -> None:
+        """Have commands carried out and take in the entries they made; never half-way cancelled.
+
+        What was given up since the last time is said first. While the server cannot write (locked,
+        disk full) this tries again: a finished result is not thrown away.
+
+        Raises:
+            RunEvicted: the run left this worker meanwhile.
+            AikiError: a command was refused.
+
+        """
+        if self.evicted:
+            raise RunEvicted
+        with trio.CancelScope(shield=True):
+            delay = RETRY_FIRST_S
+            while True:
+                claim = self.replica.claim or await self._regain()
+                given_up, self._abandoned = self._abandoned, []
+                commands = [e.AbandonWait(call, claim=claim) for call in given_up]
+                commands += [make(claim) for make in build]
+                try:
+                    entries = await self.port.submit(self.run_id, tuple(commands))
+                except StaleClaim:
+                    self.evict()
+                    raise RunEvicted from None
+                except AikiError as error:
+                    self._abandoned = given_up + self._abandoned
+                    if not error.retryable:
+                        raise
+                    await trio.sleep(delay)
+                    delay = min(delay * 2, RETRY_MAX_S)
+                    if self.evicted:
+                        raise RunEvicted from None
+                else:
+                    break
+        self.feed(entries)
+
+    async def _regain(self) -> e.ClaimRef:
+        """Get the claim of a parked run back: its code goes on without any wait resolved."""
+        self._claimed = trio.Event()
+        await self.port.reclaim(self.run_id)
+        while self.replica.claim is None and not self.evicted:
+            await self._claimed.wait()
+            self._claimed = trio.Event()
+        self._claimed = None
+        if self.evicted or self.replica.claim is None:
+            raise RunEvicted
+        return self.replica.claim
+
+    async def begin_wait(
+        self, slot: Slot, command: Callable[[e.ClaimRef], e.WorkerCommand] | None
+    ) -> None:
+        """Register a wait; if it is all that the code does, give the claim back with it."""
+        if self.multi:
+            if command is not None:
+                await self.submit(command)
+            return
+        park = self._parking((slot.call,))
+        if command is not None:
+            await self.submit(command, park)
+        elif self.replica.claim is not None:
+            await self.submit(park)
+
+    async def park(self, waiting: tuple[e.Call, ...]) -> None:
+        """Give the claim back: the code waits for nothing but `waiting`."""
+        try:
+            await self.submit(self._parking(waiting))
+        except RunEvicted:
+            return
+
+    def _parking(self, waiting: tuple[e.Call, ...]) -> Callable[[e.ClaimRef], e.WorkerCommand]:
+        unwinding = self.cancelled_at is not None
+        return lambda claim: e.ParkRun(waiting, unwinding, claim=claim)
+
+    async def wait_retry(self, slot: Slot) -> None:
+        """Wait until the next attempt of a task is due: a wait of the run, in which it may park."""
+        record = slot.record
+        assert record is not None, "only a call that began can wait for its retry"
+        slot.retry_due = trio.Event()
+        self.begun -= 1
+        try:
+            if not self.multi and record.waiting and self.replica.claim is not None:
+                await self.park((slot.call,))
+            self.sequencer.kick()
+            while record.waiting:
+                await slot.retry_due.wait()
+                slot.retry_due = trio.Event()
+        finally:
+            self.begun += 1
+            slot.retry_due = None

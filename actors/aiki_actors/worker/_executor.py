@@ -1,0 +1,207 @@
+"""The executor: the actor that runs the code of one claimed run, and keeps it warm while it waits.
+
+Its mailbox takes what the server says about the run (entries), and what the worker wants of it
+(freeze, evict). Beside the mailbox run the workflow's code and, if that has branches, the sequencer.
+When the code has ended, its outcome is submitted and the actor ends. Whatever ends the actor
+otherwise (eviction, a lost claim, shutdown) ends the code without letting it reach the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import ClassVar, Final
+
+import trio
+from aiki_actors import engine as e
+from aiki_actors.kernel import Actor, ActorContext, StopReason
+from aiki_sdk import (
+    AikiError,
+    AnyWorkflow,
+    ErrorInfo,
+    Ids,
+    JsonValue,
+    Retry,
+    Rng,
+    StaleClaim,
+    current_workflow,
+)
+from aiki_sdk._run import Run
+from attrs import define, field, frozen
+
+from ._attempts import Attempts
+from ._branches import Branch, BranchTracker
+from ._execution import Execution
+from ._operations import Operations
+from ._port import Assignment, ServerPort
+from ._slots import RunEvicted
+
+LOGGER: Final = logging.getLogger("aiki.worker")
+
+Outcome = Callable[[e.ClaimRef], e.WorkerCommand]
+"""How the code ended: the command that says so, under the claim of the moment."""
+
+
+@frozen
+class Entries:
+    """Something happened to the run."""
+
+    entries: tuple[e.Entry, ...]
+
+
+@frozen
+class Freeze:
+    """Begin nothing new; when nothing happens any more, give the run back."""
+
+    reason: str
+
+
+@frozen
+class Branched:
+    """The code has a second branch: its sequencer is needed."""
+
+
+ExecutorMessage = Entries | Freeze | Branched
+
+
+@define(eq=False)
+class Surroundings:
+    """What all executors of one worker share."""
+
+    port: ServerPort
+    attempts: Attempts
+    tracker: BranchTracker
+    ids: Ids
+    rng: Rng
+    on_parked: Callable[[str], None]
+    on_ended: Callable[[str], None]
+
+
+@define(eq=False)
+class Executor(Actor[ExecutorMessage]):
+    """Runs the code of one run."""
+
+    kind: ClassVar[str] = "executor"
+    around: Surroundings
+    workflow: AnyWorkflow
+    assignment: Assignment
+    execution: Execution = field(init=False)
+    _context: ActorContext[ExecutorMessage] = field(init=False)
+    _sequencing: bool = field(default=False, init=False)
+
+    async def started(self, context: ActorContext[ExecutorMessage]) -> None:
+        """Take in the journal and begin to run the code."""
+        self._context = context
+        around = self.around
+        self.execution = Execution(
+            self.assignment.run_id,
+            around.port,
+            around.tracker,
+            around.attempts.call,
+            lambda: context.ref.tell(Branched()),
+            lambda: around.on_parked(self.assignment.run_id),
+        )
+        self.execution.load(self.assignment.entries)
+        context.start_soon(self._drive)
+
+    async def handle(self, message: ExecutorMessage) -> None:
+        """Take in what happened, or what is wanted."""
+        match message:
+            case Entries(entries):
+                self.execution.feed(entries)
+            case Freeze(reason):
+                self.execution.freeze(reason)
+            case Branched():
+                if not self._sequencing:
+                    self._sequencing = True
+                    self._context.start_soon(self.execution.sequencer.run)
+
+    async def stopping(self, reason: StopReason) -> None:
+        """Give the claim back if the run was still held; the code has been cancelled by now."""
+        execution = self.execution
+        execution.evict()
+        execution.tracker.unfollow(execution)
+        self.around.on_ended(execution.run_id)
+        claim = execution.replica.claim
+        if claim is not None and reason is not StopReason.FAILURE:
+            release = e.ReleaseClaim(execution.released or "shutdown", claim=claim)
+            with suppress(StaleClaim):
+                await self.around.port.submit(execution.run_id, (release,))
+
+    def describe(self) -> str:
+        """Return what the code is doing."""
+        execution = self.execution
+        if execution.replica.claim is None:
+            return f"parked at seq {execution.replica.seq}"
+        return f"running at seq {execution.replica.seq}, {len(execution.slots)} calls open"
+
+    async def _drive(self) -> None:
+        """Run the code to its end and say how it ended."""
+        execution = self.execution
+        outcome = await self._run_code()
+        if execution.diverged is not None:
+            error = ErrorInfo.from_exception(execution.diverged)
+            outcome = lambda claim: e.Diverge(error, claim=claim)  # noqa: E731
+            LOGGER.error("%s", execution.diverged)
+        if outcome is not None and execution.replica.claim is not None:
+            await self._say(outcome)
+        self._context.stop_self()
+
+    async def _say(self, outcome: Outcome) -> None:
+        """Submit the outcome; nothing else of this execution is submitted after it."""
+        execution = self.execution
+        execution.evicted = False
+        try:
+            await execution.submit(outcome)
+        except RunEvicted:
+            LOGGER.info("run %s ended elsewhere before its outcome", execution.run_id)
+        except AikiError as refused:
+            LOGGER.error("run %s: its outcome was refused: %s", execution.run_id, refused)
+            error = ErrorInfo.from_exception(refused)
+            await execution.submit(lambda claim: e.FailRun(error, retryable=False, claim=claim))
+
+    async def _run_code(self) -> Outcome | None:
+        """Run the workflow function; None when its end means nothing (eviction)."""
+        execution = self.execution
+        try:
+            output = await self._call_function()
+        except (trio.Cancelled, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  (whatever user code raises is its outcome)
+            if execution.evicted:
+                return None
+            return self._failed(error)
+        if execution.evicted:
+            return None
+        if execution.cancelled_at is not None:
+            return lambda claim: e.FinishCancel(claim=claim)
+        return lambda claim: e.CompleteRun(output, claim=claim)
+
+    async def _call_function(self) -> JsonValue:
+        execution = self.execution
+        workflow = self.workflow
+        operations = Operations(execution, workflow, self.around.ids)
+        assert execution.replica.created is not None, "an assignment begins with RunCreated"
+        token = current_workflow.set(Branch(execution))
+        try:
+            with execution.scope, execution.cancel_scope:
+                args, kwargs = workflow.decode_input(execution.replica.created.input)
+                value = await workflow.function(Run(operations), *args, **kwargs)
+                return workflow.encode_output(value)
+        finally:
+            current_workflow.reset(token)
+        return None
+
+    def _failed(self, error: BaseException) -> Outcome:
+        execution = self.execution
+        info = ErrorInfo.from_exception(error)
+        if execution.cancelled_at is not None:
+            return lambda claim: e.FinishCancel(info, claim=claim)
+        spec = execution.replica.created
+        retry = Retry.never()
+        if spec is not None and isinstance(spec.retry, dict):
+            retry = Retry.from_json(spec.retry)
+        retryable = isinstance(error, Exception) and retry.retries(error)
+        chance = self.around.rng.random()
+        return lambda claim: e.FailRun(info, retryable, chance, claim=claim)

@@ -1,0 +1,58 @@
+"""What a worker and a server say to each other about runs, whatever lies between them.
+
+In one process these are method calls; over a websocket they are frames. Everything a server tells
+a worker about a run is journal entries in order of seq; everything a worker tells a server is
+commands under a claim. Both sides survive hearing a thing twice.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aiki_actors.engine import ClaimRef, Entry, WorkerCommand
+from attrs import frozen
+
+
+@frozen
+class Assignment:
+    """A run this worker now holds the claim of, with the entries it has not seen yet."""
+
+    run_id: str
+    claim: ClaimRef
+    entries: tuple[Entry, ...]
+
+
+class WorkerInbox(Protocol):
+    """What a server tells a worker; none of these blocks or raises."""
+
+    def assign(self, assignment: Assignment) -> None:
+        """Execute a run, or go on with one that is kept warm."""
+        ...
+
+    def push(self, run_id: str, entries: tuple[Entry, ...]) -> None:
+        """Something happened to a run that this worker executes."""
+        ...
+
+
+class ServerPort(Protocol):
+    """What a worker asks of a server."""
+
+    async def submit(
+        self, run_id: str, commands: tuple[WorkerCommand, ...]
+    ) -> tuple[Entry, ...]:
+        """Carry out commands in order, as one change; return the durable entries they made.
+
+        Raises:
+            StaleClaim: the claim does not count any more: drop the run without side effects.
+            AikiError: the first command that was refused; what stands before it took effect.
+
+        """
+        ...
+
+    async def reclaim(self, run_id: str) -> None:
+        """Ask for the claim of a parked run whose code goes on by itself; it is pushed."""
+        ...
+
+    def dropped(self, run_id: str) -> None:
+        """Say that a parked run is not kept warm any more."""
+        ...

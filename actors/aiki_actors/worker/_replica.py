@@ -1,0 +1,238 @@
+"""What a worker knows of a run: its journal, arranged for the code that replays it.
+
+The replica takes entries strictly in order of seq, whichever way they came (with the claim, as the
+reply to a command, pushed by the server), and keeps one `Record` per durable call. A call of the
+running code *takes* a record; what was recorded and nobody took decides about divergence.
+
+Invariant: `seq` is the seq of the last entry applied; an entry that came early waits for the gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from typing import TYPE_CHECKING
+
+from aiki_actors import engine as e
+from aiki_sdk.protocol import RunStatus, Slept
+from attrs import Factory, define
+
+if TYPE_CHECKING:
+    from ._slots import Slot
+
+
+@define(eq=False)
+class Record:
+    """One durable call, as far as the journal knows it.
+
+    Attributes:
+        counted: left over, it makes an unrecorded call a divergence (tasks and children of the
+            present attempt of the workflow; sleeps and waits never do).
+        start: the entry that began it, where there is one (sleep, wait, child).
+        resolution: the entry that ended it; its seq orders deliveries.
+        resolved_at: seq of `resolution`.
+        attempts: attempts of a task that failed.
+        retry: the last failed attempt while its delay may still run.
+        slept: microseconds slept by ended sleeps of this call.
+        taken: a call of the running code has it.
+        slot: that call, while it waits for its result.
+
+    """
+
+    call: e.Call
+    counted: bool = False
+    start: e.Body | None = None
+    resolution: e.Body | None = None
+    resolved_at: int = 0
+    at: e.Micros = e.Micros(0)
+    attempts: int = 0
+    retry: e.AttemptFailed | None = None
+    slept: int = 0
+    taken: bool = False
+    slot: Slot | None = None
+
+    def resolve(self, entry: e.Entry) -> None:
+        """Note how the call ended."""
+        self.resolution = entry.body
+        self.resolved_at = entry.seq
+        self.at = entry.at
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the server holds an open wait for this call."""
+        if self.resolution is not None:
+            return False
+        return self.start is not None or (self.retry is not None and self.retry.waits)
+
+
+@define(eq=False)
+class Replica:
+    """A run's journal as its executor sees it."""
+
+    seq: int = 0
+    created: e.RunCreated | None = None
+    created_at: e.Micros = e.Micros(0)
+    attempt: int = 1
+    claim: e.ClaimRef | None = None
+    worker_id: str | None = None
+    unconsumed: int = 0
+    """How many records `left_over` would return."""
+    items: dict[int, e.EventAccepted] = Factory(dict)
+    child_ends: dict[str, e.Entry] = Factory(dict)
+    records: dict[e.Call, Record] = Factory(dict)
+    touched: list[Record] = Factory(list)
+    _leftovers: dict[str, list[Record]] = Factory(dict)
+    _child_waits: dict[str, list[Record]] = Factory(dict)
+    _early: dict[int, e.Entry] = Factory(dict)
+
+    def apply(self, entries: Iterable[e.Entry]) -> list[e.Entry]:
+        """Take entries in; return those that were applied now, in order of seq."""
+        applied: list[e.Entry] = []
+        for entry in entries:
+            if entry.seq != self.seq + 1:
+                if entry.seq > self.seq:
+                    self._early[entry.seq] = entry
+                continue
+            self._apply(entry)
+            applied.append(entry)
+            while self._early and (early := self._early.pop(self.seq + 1, None)) is not None:
+                self._apply(early)
+                applied.append(early)
+        return applied
+
+    def take(self, call: e.Call) -> Record | None:
+        """Return the record of this very call, which the caller now has; None if there is none."""
+        record = self.records.get(call)
+        if record is None or record.taken:
+            return None
+        return self._taken(record)
+
+    def take_leftover(self, address: str) -> Record | None:
+        """Return the oldest record of this address that no call has, whichever branch made it."""
+        leftovers = self._leftovers.get(address)
+        while leftovers:
+            record = leftovers.pop(0)
+            if not record.taken and self.records.get(record.call) is record:
+                return self._taken(record)
+        return None
+
+    def open(self, call: e.Call) -> Record:
+        """Make the record of a call that is being made for the first time."""
+        record = Record(call, taken=True)
+        self.records[call] = record
+        return record
+
+    def left_over(self) -> list[Record]:
+        """Return the records whose being left over forbids an unrecorded call, oldest first."""
+        found = [r for r in self.records.values() if r.counted and not r.taken]
+        return sorted(found, key=lambda record: record.resolved_at)
+
+    def _taken(self, record: Record) -> Record:
+        record.taken = True
+        if record.counted:
+            self.unconsumed -= 1
+        return record
+
+    def _record(self, call: e.Call, *, counted: bool) -> Record:
+        record = self.records.get(call)
+        if record is None:
+            record = self.records[call] = Record(call, counted)
+            self._leftovers.setdefault(call.address, []).append(record)
+            self.unconsumed += counted
+        return record
+
+    def take_touched(self) -> list[Record]:
+        """Return the records that were resolved, or became due again, since the last call."""
+        touched, self.touched = self.touched, []
+        return touched
+
+    def _resolve(self, record: Record, entry: e.Entry) -> None:
+        record.resolve(entry)
+        self.touched.append(record)
+
+    def _apply(self, entry: e.Entry) -> None:
+        self.seq = entry.seq
+        body = entry.body
+        match body:
+            case e.TaskSucceeded() | e.TaskFailed():
+                self._resolve(self._record(body.call, counted=True), entry)
+            case e.AttemptFailed():
+                record = self._record(body.call, counted=True)
+                record.attempts, record.retry = body.attempt, body
+            case e.RetryDue():
+                record = self.records.get(body.call)
+                if record is not None:
+                    record.retry = None
+                    self.touched.append(record)
+            case e.SleepStarted():
+                record = self._record(body.call, counted=False)
+                record.start, record.resolution = body, None
+            case e.EventWaitStarted():
+                self._record(body.call, counted=False).start = body
+            case e.ChildWaitStarted():
+                record = self._record(body.call, counted=False)
+                record.start = body
+                self._child_waits.setdefault(body.child_id, []).append(record)
+            case e.SleepEnded():
+                self._sleep_ended(entry, body)
+            case e.EventConsumed() | e.WaitTimedOut() | e.ValueRecorded():
+                self._resolve(self._record(body.call, counted=False), entry)
+            case e.WaitAbandoned() | e.EventReturned():
+                record = self._record(body.call, counted=False)
+                record.start = record.resolution = None
+            case e.EventAccepted():
+                self.items[entry.seq] = body
+            case e.ChildStarted():
+                record = self._record(body.call, counted=True)
+                record.start = body
+                self._resolve(record, entry)
+            case e.ChildEnded():
+                self.child_ends[body.child_id] = entry
+                for record in self._child_waits.pop(body.child_id, ()):
+                    if record.resolution is None:
+                        self._resolve(record, entry)
+            case e.RunClaimed():
+                self.claim = e.ClaimRef(body.epoch, body.claim_id)
+                self.worker_id = body.worker_id
+            case e.RunParked() | e.ClaimReleased() | e.ClaimLost():
+                self.claim = None
+            case e.RunCreated():
+                self.created, self.created_at = body, entry.at
+            case e.RunAttemptFailed() | e.RunRetried():
+                self.claim = None
+                self._next_attempt()
+            case _:
+                pass
+
+    def _sleep_ended(self, entry: e.Entry, body: e.SleepEnded) -> None:
+        record = self._record(body.call, counted=False)
+        if isinstance(record.start, e.SleepStarted) and body.outcome is Slept.ELAPSED:
+            record.slept += max(record.start.duration, 0)
+        self._resolve(record, entry)
+
+    def _next_attempt(self) -> None:
+        """Keep what the next attempt may use again, as `evolve` does on the server.
+
+        What the failed attempt recorded is used if the code asks for it; that the new attempt
+        takes another way is no divergence.
+        """
+        self.attempt += 1
+        failed = {
+            child_id
+            for child_id, end in self.child_ends.items()
+            if isinstance(end.body, e.ChildEnded) and end.body.status is not RunStatus.COMPLETED
+        }
+        kept: dict[e.Call, Record] = {}
+        for call, record in self.records.items():
+            body = record.resolution
+            if body is None or isinstance(body, e.TaskFailed | e.WaitTimedOut):
+                continue
+            if isinstance(body, e.ChildStarted) and body.child_id in failed:
+                continue
+            if isinstance(body, e.ChildEnded) and body.child_id in failed:
+                continue
+            record.counted = record.taken = False
+            kept[call] = record
+        self.records = kept
+        self.unconsumed = 0
+        self.touched = []

@@ -1,0 +1,174 @@
+"""The order of things in a run whose code has several branches: one at a time, by the journal.
+
+Trio decides at random which of two ready tasks steps first, so which came first must never be read
+from the scheduler. Only while nothing of the run can move (`Tracks.quiet`) does the sequencer act,
+and then it does exactly one thing, chosen by the journal:
+
+1. deliver what has the lowest seq among the recorded results that are waited for and the
+   cancellation; a held call that can take an older leftover takes it first;
+2. give a held call a leftover entry of its address from another branch;
+3. begin calls the journal knows already, and sleeps and waits;
+4. begin the held tasks and children, if no recorded one is left over; if one is and nothing can
+   take it any more, the code has diverged from its journal;
+5. park, if everything left is an open wait.
+
+Live results go the same way, so two that complete in one scheduler pass race as in replay. The
+proof of the rule is in `tests/unit/worker/test_replay_properties.py`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Final
+
+import trio
+from aiki_actors.engine import Call
+from aiki_sdk import AikiError
+from attrs import Factory, define
+
+from ._slots import RunEvicted, Slot
+
+if TYPE_CHECKING:
+    from ._execution import Execution
+
+LAST: Final = 1 << 62
+"""Stands for the seq of what has none: an operation that was refused."""
+
+
+@define(eq=False)
+class Sequencer:
+    """Holds the calls that wait, and chooses what happens next."""
+
+    execution: Execution
+    ready: list[tuple[int, int, Slot | None]] = Factory(list)
+    held: list[Slot] = Factory(list)
+    _tick: int = 0
+    _task: trio.lowlevel.Task | None = None
+    _parked_at: int = -1
+
+    def push(self, seq: int, slot: Slot | None) -> None:
+        """Add a result that can be delivered, or (None) the cancellation."""
+        self._tick += 1
+        heapq.heappush(self.ready, (seq, self._tick, slot))
+
+    def hold(self, slot: Slot) -> None:
+        """Add a call that has no result yet."""
+        self.held.append(slot)
+
+    def kick(self) -> None:
+        """Look again soon; cheap, and safe to call from an instrument's hook."""
+        task = self._task
+        if task is not None:
+            self._task = None
+            trio.lowlevel.reschedule(task)
+
+    async def run(self) -> None:
+        """Sequence the branches until cancelled; calls begin in a nursery of this task."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                while self.execution.tracks.quiet and self._step(nursery):
+                    pass
+                self._task = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _step(self, nursery: trio.Nursery) -> bool:
+        """Do the one next thing; False when there is nothing to do until something happens."""
+        execution = self.execution
+        if execution.evicted:
+            return False
+        while self.ready and (dead := self.ready[0][2]) is not None and dead.dead:
+            heapq.heappop(self.ready)
+        if self.ready:
+            if self.ready[0][2] is None and self._match_leftover():
+                return True
+            _seq, _tick, slot = heapq.heappop(self.ready)
+            execution.deliver(slot)
+            return True
+        if self._match_leftover():
+            return True
+        if execution.frozen is not None:
+            return False
+        return self._begin_known(nursery) or self._begin_new(nursery) or self._park(nursery)
+
+    def _match_leftover(self) -> bool:
+        for slot in self.held:
+            if slot.record is not None:
+                continue
+            record = self.execution.replica.take_leftover(slot.call.address)
+            if record is not None:
+                slot.attach(record)
+                if slot.resolved:
+                    self.held.remove(slot)
+                    self.push(record.resolved_at, slot)
+                return True
+        return False
+
+    def _begin_known(self, nursery: trio.Nursery) -> bool:
+        known = [slot for slot in self.held if slot.record is not None or slot.free]
+        for slot in known:
+            self._begin(slot, nursery)
+        return bool(known)
+
+    def _begin_new(self, nursery: trio.Nursery) -> bool:
+        if not self.held:
+            return False
+        execution = self.execution
+        if execution.replica.unconsumed:
+            if not (execution.busy or self._waiting()):
+                execution.diverge(list(self.held))
+            return False
+        for slot in list(self.held):
+            self._begin(slot, nursery)
+        return True
+
+    def _begin(self, slot: Slot, nursery: trio.Nursery) -> None:
+        self.held.remove(slot)
+        slot.began = True
+        if slot.record is None:
+            slot.attach(self.execution.replica.open(slot.call))
+        slot.scope = trio.CancelScope()
+        self.execution.begun += 1
+        nursery.start_soon(self._run_start, slot, slot.scope)
+
+    async def _run_start(self, slot: Slot, scope: trio.CancelScope) -> None:
+        execution = self.execution
+        try:
+            with scope:
+                await slot.start(slot)
+        except RunEvicted:
+            return
+        except AikiError as error:
+            slot.error = error
+            self.push(LAST, slot)
+        finally:
+            execution.begun -= 1
+            self.kick()
+            execution.check_frozen()
+
+    def _waiting(self) -> list[Slot]:
+        return [slot for slot in self.execution.slots if slot.open_wait]
+
+    def _park(self, nursery: trio.Nursery) -> bool:
+        """Give the claim back when every branch waits for something the server watches."""
+        execution = self.execution
+        seq = execution.replica.seq
+        if execution.busy or execution.replica.claim is None or self._parked_at == seq:
+            return False
+        waiting = tuple(slot.call for slot in self._waiting())
+        if not waiting:
+            return False
+        self._parked_at = seq
+        execution.begun += 1
+        nursery.start_soon(self._submit_park, waiting)
+        return False
+
+    async def _submit_park(self, waiting: tuple[Call, ...]) -> None:
+        try:
+            await self.execution.park(waiting)
+        finally:
+            self.execution.begun -= 1
+            self.kick()

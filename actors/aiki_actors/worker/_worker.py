@@ -1,0 +1,171 @@
+"""The worker: where ready runs come in, and the executors that run their code.
+
+    worker (supervisor)
+    ├─ subscriber   takes assignments, keeps the directory of executors and the warm ones
+    └─ executors    a supervisor of temporary children, one per run being executed or kept warm
+
+The subscriber never blocks: an assignment for a run that is warm goes to its executor, any other
+starts one. When more runs are parked than may be kept warm, the least recently parked is evicted:
+it is replayed when it becomes ready again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from typing import ClassVar, Final
+
+import trio
+from aiki_actors import engine as e
+from aiki_actors.kernel import (
+    Actor,
+    ActorContext,
+    ActorRef,
+    ChildSpec,
+    MailboxPolicy,
+    Overflow,
+    Restart,
+    StopReason,
+    Supervisor,
+    SupervisorSpec,
+)
+from aiki_sdk import AnyWorkflow, Clock, Ids, Rng, WorkflowRegistry
+from attrs import define, field, frozen
+
+from ._attempts import THREADS_MAX, Attempts
+from ._branches import BranchTracker
+from ._executor import Entries, Executor, ExecutorMessage, Freeze, Surroundings
+from ._port import Assignment, ServerPort
+
+LOGGER: Final = logging.getLogger("aiki.worker")
+
+
+@frozen
+class WorkerSettings:
+    """What one worker takes on.
+
+    Attributes:
+        runs_max: runs executed at the same time.
+        warm_max: parked runs kept in memory.
+        threads_max: threads for plain `def` tasks.
+        pools: the pools it serves.
+        mailbox_max: entries that may wait for one run's executor.
+        shutdown_grace_s: seconds that running tasks have to end at a stop.
+
+    """
+
+    runs_max: int = 100
+    warm_max: int = 1_000
+    threads_max: int = THREADS_MAX
+    pools: tuple[str, ...] = ("default",)
+    mailbox_max: int = 10_000
+    shutdown_grace_s: float = 30.0
+
+
+@frozen
+class Drain:
+    """Take no more work, and give back what is held when its running tasks have ended."""
+
+
+SubscriberMessage = Drain
+
+
+@define(eq=False)
+class Subscriber(Actor[SubscriberMessage]):
+    """Routes what the server says to executors; implements the worker's inbox."""
+
+    kind: ClassVar[str] = "subscriber"
+    worker_id: str
+    registry: WorkflowRegistry
+    settings: WorkerSettings
+    port: ServerPort
+    clock: Clock
+    ids: Ids
+    rng: Rng
+    executors_path: str
+    tracker: BranchTracker = field(factory=BranchTracker, init=False)
+    _executors: Supervisor = field(init=False)
+    _refs: dict[str, ActorRef[ExecutorMessage]] = field(factory=dict, init=False)
+    _warm: OrderedDict[str, None] = field(factory=OrderedDict, init=False)
+    _around: Surroundings = field(init=False)
+
+    async def started(self, context: ActorContext[SubscriberMessage]) -> None:
+        """Begin to notice branches; executors come with assignments."""
+        self._executors = context.system.supervisor(self.executors_path)
+        limiter = trio.CapacityLimiter(self.settings.threads_max)
+        attempts = Attempts(self.clock, self.rng, limiter)
+        self._around = Surroundings(
+            self.port, attempts, self.tracker, self.ids, self.rng, self._parked, self._ended
+        )
+        trio.lowlevel.add_instrument(self.tracker)
+
+    async def stopping(self, reason: StopReason) -> None:
+        """Stop noticing branches."""
+        trio.lowlevel.remove_instrument(self.tracker)
+
+    async def handle(self, message: SubscriberMessage) -> None:
+        """Drain: freeze every executor; parked ones leave, running ones give their run back."""
+        for ref in list(self._refs.values()):
+            if ref.alive:
+                ref.tell(Freeze("shutdown"))
+
+    def assign(self, assignment: Assignment) -> None:
+        """Execute a run, or go on with a warm one."""
+        run_id = assignment.run_id
+        self._warm.pop(run_id, None)
+        ref = self._refs.get(run_id)
+        if ref is not None and ref.alive:
+            ref.tell(Entries(assignment.entries))
+            return
+        workflow = self._workflow(assignment)
+        if workflow is not None:
+            self._refs[run_id] = self._executors.start_child(self._spec(workflow, assignment))
+
+    def push(self, run_id: str, entries: tuple[e.Entry, ...]) -> None:
+        """Tell the run's executor what happened."""
+        ref = self._refs.get(run_id)
+        if ref is not None and ref.alive:
+            ref.tell(Entries(entries))
+
+    def describe(self) -> str:
+        """Return how many runs are here."""
+        return f"{len(self._refs) - len(self._warm)} running, {len(self._warm)} warm"
+
+    def _workflow(self, assignment: Assignment) -> AnyWorkflow | None:
+        body = assignment.entries[0].body
+        assert isinstance(body, e.RunCreated), (
+            f"run {assignment.run_id} was assigned without its journal and is not warm here"
+        )
+        return self.registry.resolve(body.workflow, body.version)
+
+    def _spec(self, workflow: AnyWorkflow, assignment: Assignment) -> ChildSpec[ExecutorMessage]:
+        return ChildSpec(
+            id=assignment.run_id,
+            start=lambda: Executor(self._around, workflow, assignment),
+            restart=Restart.TEMPORARY,
+            shutdown_s=self.settings.shutdown_grace_s,
+            mailbox=MailboxPolicy(self.settings.mailbox_max, Overflow.REFUSE),
+        )
+
+    def _parked(self, run_id: str) -> None:
+        """Keep a parked run warm; evict the one that was parked longest ago if there are too many."""
+        self._warm[run_id] = None
+        self._warm.move_to_end(run_id)
+        while len(self._warm) > self.settings.warm_max:
+            oldest, _ = self._warm.popitem(last=False)
+            self.port.dropped(oldest)
+            ref = self._refs.pop(oldest, None)
+            if ref is not None:
+                ref.stop()
+
+    def _ended(self, run_id: str) -> None:
+        self._warm.pop(run_id, None)
+        self._refs.pop(run_id, None)
+        self.port.dropped(run_id)
+
+
+def executors_spec(settings: WorkerSettings, executor_id: str = "executors") -> SupervisorSpec:
+    """Describe the supervisor of the executors: none is restarted, a lost run is claimed again."""
+    return SupervisorSpec(
+        id=executor_id, children=(), shutdown_s=settings.shutdown_grace_s + 5.0
+    )

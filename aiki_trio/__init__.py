@@ -1,0 +1,1 @@
+"""What you run and embed: the runtime, workers, settings, the command line and the test kit."""

@@ -1,0 +1,430 @@
+"""Hypothesis strategies for the engine: every command, and plays that reach real states.
+
+A *play* is a list of moves (a command, how much time passes before it, whether a worker stands
+by), carried out one by one through `decide` and `evolve`. Every state that a play reaches is
+reachable by construction, so that a property never fails on a state that cannot occur.
+
+Commands are drawn without knowing the state, so that plays shrink well. Where a command must fit
+the state, it holds a placeholder (`CURRENT`, `CURRENT_EPOCH`, `EVERY_WAIT`) that is filled in when
+it is played. Names, times and calls come from small pools, so that they collide often.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Final
+
+import attrs
+from aiki_actors import engine as en
+from aiki_actors.engine import Call, ClaimRef, Command, Entry, Micros, RunState
+from aiki_sdk import ErrorInfo, Retry
+from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus
+from hypothesis import strategies as st
+
+RUN_ID: Final = "run_0"
+PARENT_ID: Final = "run_parent"
+START: Final = Micros(1_000_000_000)
+"""When every play begins."""
+
+CURRENT: Final = ClaimRef(-1, "current")
+"""Stands for the claim that is held when the command is played."""
+CURRENT_EPOCH: Final = -1
+EVERY_WAIT: Final = (Call("every-open-wait"),)
+"""Stands for all the waits that are open when the command is played."""
+
+ERROR: Final = ErrorInfo(type="ValueError", message="boom")
+SPANS: Final = tuple(map(Micros, (0, 1, 50_000, 100_001, en.SECOND, 60 * en.SECOND)))
+"""Durations in microseconds: none, the least, a delay inside the worker, one past it, long ones."""
+
+# Small limits, so that plays reach them; `wait_max` lets every span but the last excess pass.
+LIMITS: Final = en.EngineLimits(
+    claims_lost_max=3,
+    entries_max=60,
+    children_max=3,
+    depth_max=2,
+    wait_max=Micros(3600 * en.SECOND),
+    unread_max=6,
+)
+
+EVENTS: Final = ("paid", "shipped")
+CHILDREN: Final = ("run_a", "run_b", "run_c", "run_d")
+TASKS: Final = tuple(Call(f"task:{name}:9f") for name in ("charge", "render"))
+SLEEPS: Final = (*(Call(f"sleep:{name}") for name in ("cool-off", "late")), Call("sleep:late", "0.1"))
+EVENT_WAITS: Final = tuple(Call(f"event:{name}", index=n) for name in EVENTS for n in range(3))
+CHILD_WAITS: Final = tuple(Call(f"wait-child:{child}") for child in CHILDREN)
+VALUES: Final = (Call("local:now"), Call("local:flip"))
+CALLS: Final = (*TASKS, *SLEEPS, *EVENT_WAITS, *CHILD_WAITS, *VALUES)
+
+
+def spec(**changes: Any) -> en.RunCreated:
+    """Make what a run is created with; `changes` name what matters to the test."""
+    plain = en.RunCreated("default", "order-processing", "1.0.0", None, "00")
+    return attrs.evolve(plain, **changes)
+
+
+def retry_policy(max_attempts: int, delay_s: float) -> Any:
+    """Return a workflow's retry policy as its journal keeps it."""
+    return Retry.fixed(max_attempts=max_attempts, delay=delay_s).to_json()
+
+
+@cache
+def policies() -> tuple[Any, ...]:
+    """Return retry policies: none, at once, after a while."""
+    return (None, retry_policy(3, 0), retry_policy(3, 1))
+
+
+def specs() -> st.SearchStrategy[en.RunCreated]:
+    """Draw what a run is created with."""
+    return st.builds(
+        spec,
+        timeout=st.sampled_from((*[None] * 15, *SPANS[3:])),
+        start_at=st.sampled_from((*[None] * 6, START, Micros(START + 50_000))),
+        cancel_grace=st.sampled_from(SPANS),
+        retry=st.sampled_from(policies()),
+        stall_on_divergence=st.booleans(),
+        events=st.sampled_from((None, EVENTS)),
+        parent=st.sampled_from((None, en.ParentLink(PARENT_ID))),
+        priority=st.sampled_from(Priority),
+        depth=st.sampled_from((*[0] * 15, 3)),
+    )
+
+
+errors = st.just(ERROR)
+spans = st.sampled_from(SPANS)
+timeouts = st.sampled_from((None, *SPANS, Micros(4000 * en.SECOND)))
+claims = st.sampled_from((*[CURRENT] * 12, ClaimRef(1, "stale"), ClaimRef(0, "claim-0")))
+event_names = st.sampled_from((*EVENTS, *EVENTS, "unheard-of"))
+children = st.sampled_from(CHILDREN)
+reasons = st.sampled_from((None, "because"))
+outputs = st.sampled_from((None, 1, "done"))
+ends = st.sampled_from((RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED))
+
+
+@cache
+def per_command() -> Mapping[type[Any], st.SearchStrategy[Any]]:
+    """Return one strategy for each command of the union."""
+    tasks, any_call = st.sampled_from(TASKS), st.sampled_from(CALLS)
+    attempts = st.integers(1, 3)
+
+    def event_wait(call: Call, name: str | None, timeout: Micros | None, claim: ClaimRef) -> Any:
+        event = name or call.address.removeprefix("event:")
+        return en.AwaitEvent(call, event, timeout, claim=claim)
+
+    def start_child(child_id: str, policy: OnParentEnd, depth: int, claim: ClaimRef) -> Any:
+        created = spec(parent=en.ParentLink(RUN_ID, policy), depth=depth)
+        call = Call(f"child:{child_id}")
+        return en.StartChild(call, child_id, created, policy, claim=claim)
+
+    def await_child(child_id: str, timeout: Micros | None, claim: ClaimRef) -> Any:
+        call = Call(f"wait-child:{child_id}")
+        return en.AwaitChild(call, child_id, timeout, claim=claim)
+
+    make = st.builds
+    return {
+        en.CreateRun: make(en.CreateRun, specs()),
+        en.AcceptEvent: make(
+            en.AcceptEvent, event_names, outputs, st.sampled_from((None, None, "ref-1", "ref-2"))
+        ),
+        en.PauseRun: make(en.PauseRun, reasons),
+        en.ResumeRun: st.just(en.ResumeRun()),
+        en.CancelRun: make(en.CancelRun, reasons, st.sampled_from((None, PARENT_ID))),
+        en.TerminateRun: make(en.TerminateRun, reasons),
+        en.WakeRun: make(en.WakeRun, st.sampled_from((None, "late", "nothing"))),
+        en.RetryRun: st.just(en.RetryRun()),
+        en.RequeueRun: st.just(en.RequeueRun()),
+        en.Elapse: st.just(en.Elapse()),
+        en.ClaimRun: make(en.ClaimRun, st.just("wrk_1"), st.sampled_from(("claim-0", "claim-1"))),
+        en.LoseClaim: make(
+            en.LoseClaim, st.sampled_from((CURRENT_EPOCH, CURRENT_EPOCH, 1)), st.just("gone")
+        ),
+        en.StallRun: make(en.StallRun, st.just("nobody serves it")),
+        en.EndChild: make(en.EndChild, children, ends, outputs, st.none() | errors),
+        en.RecordSuccess: make(en.RecordSuccess, tasks, attempts, outputs, claim=claims),
+        en.RecordFailure: make(
+            en.RecordFailure, tasks, attempts, errors, st.sampled_from((None, *SPANS)), claim=claims
+        ),
+        en.StartSleep: make(
+            en.StartSleep,
+            st.sampled_from(SLEEPS),
+            st.sampled_from((*SPANS, Micros(-1), Micros(4000 * en.SECOND))),
+            claim=claims,
+        ),
+        en.AwaitEvent: make(
+            event_wait,
+            st.sampled_from(EVENT_WAITS),
+            st.sampled_from((None, None, None, None, "unheard-of")),
+            timeouts,
+            claims,
+        ),
+        en.AwaitChild: make(await_child, children, timeouts, claims),
+        en.AbandonWait: make(en.AbandonWait, any_call, claim=claims),
+        en.StartChild: make(
+            start_child, children, st.sampled_from(OnParentEnd), st.sampled_from((1, 1, 1, 3)), claims
+        ),
+        en.RecordValue: make(en.RecordValue, st.sampled_from(VALUES), outputs, claim=claims),
+        en.ParkRun: make(
+            en.ParkRun,
+            st.sampled_from((*[EVERY_WAIT] * 8, (), CALLS[-1:])),
+            st.booleans(),
+            claim=claims,
+        ),
+        en.ReleaseClaim: make(en.ReleaseClaim, st.just("shutdown"), claim=claims),
+        en.CompleteRun: make(en.CompleteRun, outputs, claim=claims),
+        en.FailRun: make(
+            en.FailRun, errors, st.booleans(), st.floats(0, 1, allow_nan=False), claim=claims
+        ),
+        en.Diverge: make(en.Diverge, errors, claim=claims),
+        en.FinishCancel: make(en.FinishCancel, st.none() | errors, claim=claims),
+    }
+
+
+def commands() -> st.SearchStrategy[Command]:
+    """Draw any command of the union, each kind as often as the others."""
+    return st.one_of(*per_command().values())
+
+
+# Out of how many draws a command of a play is of a kind; 4 where nothing is said. What brings a run
+# forward comes more often than what ends it, so that plays get deep before they end.
+_WEIGHTS: Final[Mapping[type[Any], int]] = {
+    en.AcceptEvent: 12,
+    en.AwaitChild: 8,
+    en.AwaitEvent: 16,
+    en.CancelRun: 1,
+    en.CompleteRun: 1,
+    en.CreateRun: 1,
+    en.Diverge: 1,
+    en.Elapse: 12,
+    en.EndChild: 8,
+    en.FailRun: 2,
+    en.FinishCancel: 2,
+    en.ParkRun: 16,
+    en.RecordFailure: 8,
+    en.RequeueRun: 6,
+    en.ResumeRun: 6,
+    en.StallRun: 1,
+    en.StartChild: 12,
+    en.StartSleep: 12,
+    en.TerminateRun: 1,
+}
+
+
+def _kinds(*, worker: bool) -> list[type[Any]]:
+    return [
+        kind
+        for kind in per_command()
+        if worker or not issubclass(kind, en.WorkerCommand)
+        for _ in range(_WEIGHTS.get(kind, 4))
+    ]
+
+
+# Composite, because the built-up strategy would print itself in full in every report.
+@st.composite
+def _likely_commands(draw: st.DrawFn, kinds: list[type[Any]]) -> Command:
+    command: Command = draw(per_command()[draw(st.sampled_from(kinds))])
+    return command
+
+
+@attrs.frozen
+class Move:
+    """One step of a play, before it is played.
+
+    Attributes:
+        command: what is asked; may hold placeholders.
+        instead: what is asked if `command` is a worker's and no worker holds the run.
+        passes: microseconds that go by before it.
+        standby: whether a worker takes the run at once should it become ready.
+        claim: whether a ready run is claimed before.
+
+    """
+
+    command: Command
+    instead: Command
+    passes: Micros = Micros(0)
+    standby: bool = False
+    claim: bool = True
+
+
+@st.composite
+def _moves(draw: st.DrawFn) -> Move:
+    return Move(
+        draw(_likely_commands(_kinds(worker=True))),
+        draw(_likely_commands(_kinds(worker=False))),
+        draw(st.sampled_from((*SPANS[:1] * 4, *SPANS))),
+        draw(st.sampled_from((False, False, True))),
+        draw(st.sampled_from((True, True, True, False))),
+    )
+
+
+@cache
+def moves() -> st.SearchStrategy[Move]:
+    """Draw one step of a play."""
+    return _moves()
+
+
+@attrs.define(eq=False)
+class Step:
+    """One command that was played, with everything around it; the states are independent."""
+
+    before: RunState
+    command: Command
+    now: Micros
+    offer: en.ClaimOffer | None
+    decision: en.Decision
+    entries: tuple[Entry, ...]
+    after: RunState
+
+
+@attrs.define(eq=False)
+class Play:
+    """A run's life so far: its state, its journal and every step that led there."""
+
+    state: RunState = attrs.Factory(lambda: RunState(RUN_ID))
+    now: Micros = START
+    limits: en.EngineLimits = LIMITS
+    journal: list[Entry] = attrs.Factory(list[Entry])
+    steps: list[Step] = attrs.Factory(list[Step])
+    claims: int = 0
+
+    def offer(self) -> en.ClaimOffer:
+        """Make an offer with a claim id that was never used."""
+        self.claims += 1
+        return en.ClaimOffer("wrk_1", f"offered-{self.claims}")
+
+    def do(self, command: Command, *, standby: bool = False) -> en.Decision:
+        """Play one command, placeholders filled in, and keep what happened."""
+        before = clone(self.state)
+        told = fill_in(command, self.state)
+        offer = self.offer() if standby else None
+        decision = en.decide(self.state, told, self.now, offer=offer, limits=self.limits)
+        entries: tuple[Entry, ...] = ()
+        if not isinstance(decision, en.Rejected):
+            seqs = range(self.state.seq + 1, self.state.seq + 1 + len(decision))
+            entries = tuple(
+                Entry(seq, self.now, body) for seq, body in zip(seqs, decision, strict=True)
+            )
+        for entry in entries:
+            self.state = en.evolve(self.state, entry)
+        self.journal.extend(entries)
+        after = clone(self.state)
+        self.steps.append(Step(before, told, self.now, offer, decision, entries, after))
+        return decision
+
+    def expect(self, command: Command, *kinds: type[en.Body], standby: bool = False) -> None:
+        """Play one command that must lead to exactly these kinds of entries."""
+        decision = self.do(command, standby=standby)
+        assert not isinstance(decision, en.Rejected), f"{command} was refused: {decision}"
+        assert tuple(map(type, decision)) == kinds, f"{command} led to {decision}"
+
+    def refuse(self, command: Command, code: str) -> None:
+        """Play one command that must be refused with this code."""
+        decision = self.do(command)
+        assert isinstance(decision, en.Rejected), f"{command} was taken: {decision}"
+        assert decision.code == code, decision
+        assert decision.message, "a refusal says why"
+
+    def claim(self) -> None:
+        """Let a worker take the run, which must be ready."""
+        self.claims += 1
+        self.expect(en.ClaimRun("wrk_1", f"claim-{self.claims}"), en.RunClaimed)
+
+    def park(self) -> None:
+        """Let the worker park the run, which must wait for something."""
+        self.expect(en.ParkRun(EVERY_WAIT, claim=CURRENT), en.RunParked)
+
+    def pass_time(self, span: int) -> None:
+        """Let time go by, without telling the run."""
+        self.now = Micros(self.now + span)
+
+    def play(self, move: Move) -> None:
+        """Carry one move out."""
+        self.pass_time(move.passes)
+        if move.claim and self.state.ready:
+            self.claim()
+        command = move.command
+        if isinstance(command, en.WorkerCommand) and command.claim is CURRENT:
+            command = command if self.state.claim is not None else move.instead
+        self.do(command, standby=move.standby)
+
+
+def started(**changes: Any) -> Play:
+    """Begin a play with a run that a worker executes."""
+    play = Play(limits=en.DEFAULT_LIMITS)
+    play.expect(en.CreateRun(spec(**changes)), en.RunCreated, en.RunQueued)
+    play.claim()
+    return play
+
+
+def played(created: en.RunCreated | None, moves_made: Iterable[Move]) -> Play:
+    """Carry a list of moves out, after the start if there is one."""
+    play = Play()
+    if created is not None:
+        play.do(en.CreateRun(created))
+    for move in moves_made:
+        play.play(move)
+    return play
+
+
+@cache
+def plays() -> st.SearchStrategy[Play]:
+    """Draw a run's life: a few moves or many, nearly always begun."""
+    begun = st.sampled_from((True,) * 15 + (False,)).flatmap(
+        lambda exists: specs() if exists else st.none()
+    )
+    few, many = st.lists(moves(), max_size=8), st.lists(moves(), min_size=25, max_size=40)
+    return st.builds(played, begun, few | many | many)
+
+
+def states() -> st.SearchStrategy[RunState]:
+    """Draw a state that a run can be in."""
+    return plays().map(lambda play: play.state)
+
+
+def fill_in(command: Command, state: RunState) -> Command:
+    """Replace the placeholders of a command by what they stand for in `state`."""
+    if isinstance(command, en.WorkerCommand) and command.claim is CURRENT:
+        held = ClaimRef(state.epoch, "none") if state.claim is None else state.claim.ref
+        command = attrs.evolve(command, claim=held)
+    if isinstance(command, en.ParkRun) and command.waiting is EVERY_WAIT:
+        command = attrs.evolve(command, waiting=tuple(state.waits))
+    if isinstance(command, en.LoseClaim) and command.epoch == CURRENT_EPOCH:
+        command = attrs.evolve(command, epoch=state.epoch)
+    return command
+
+
+def clone(state: RunState) -> RunState:
+    """Copy a state so that nothing done to either shows in the other."""
+    return RunState(**{name: _cloned(getattr(state, name)) for name in _FIELDS})
+
+
+_FIELDS: Final = tuple(field.name for field in attrs.fields(RunState))
+
+
+def _cloned(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _cloned(item) for key, item in value.items()}
+        case deque() | set():
+            return value.copy()
+        case en.Wait() | en.Child():
+            return attrs.evolve(value)
+        case _:
+            return value
+
+
+def facts(value: Any) -> Any:
+    """Return a state as nested tuples that compare by content, order of waits included."""
+    match value:
+        case RunState():
+            return tuple((name, facts(getattr(value, name))) for name in _FIELDS)
+        case en.Wait() | en.Child():
+            return attrs.astuple(value, recurse=False)
+        case dict():
+            return tuple((key, facts(item)) for key, item in value.items())
+        case deque():
+            return tuple(value)
+        case set():
+            return frozenset(value)
+        case _:
+            return value
