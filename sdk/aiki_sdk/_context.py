@@ -72,7 +72,9 @@ class TaskContext:
     idempotency_key: str
     logger: Logger
     last_heartbeat: JsonValue = None
-    _on_heartbeat: Callable[[JsonValue], None] = field(default=_nobody_listens, kw_only=True)
+    _on_heartbeat: Callable[[JsonValue], None] = field(
+        default=_nobody_listens, kw_only=True, alias="on_heartbeat"
+    )
 
     def heartbeat(self, details: object = None) -> None:
         """Say that the task is alive, and how far it is.

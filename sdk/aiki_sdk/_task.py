@@ -96,6 +96,8 @@ class TaskDefinition(Generic[P, R_co]):
     signature: CallSignature
     upcast: Upcast | None
     is_async: bool
+    __name__: str
+    __qualname__: str
     _function: Callable[..., Any]
 
     def __init__(

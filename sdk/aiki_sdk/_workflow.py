@@ -86,6 +86,8 @@ class Workflow(Generic[P, R_co]):
     settings: WorkflowSettings
     events: Mapping[str, Event[Any]]
     signature: CallSignature
+    __name__: str
+    __qualname__: str
     _function: Callable[..., Any]
 
     def __init__(

@@ -34,6 +34,7 @@ from ._commands import (
     StartChild as StartChild,
     StartSleep as StartSleep,
     TerminateRun as TerminateRun,
+    UnparkRun as UnparkRun,
     WakeRun as WakeRun,
     WorkerCommand as WorkerCommand,
 )

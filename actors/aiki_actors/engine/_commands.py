@@ -82,14 +82,15 @@ class Elapse:
 
 @frozen
 class ClaimRun:
-    """A worker wants to execute the run.
-
-    `parked`: it keeps the run warm and its code goes on by itself, though no wait was resolved.
-    """
+    """A worker wants to execute the run."""
 
     worker_id: str
     claim_id: str
-    parked: bool = False
+
+
+@frozen
+class UnparkRun:
+    """The code of a parked run that is kept warm goes on by itself: no wait was resolved."""
 
 
 @frozen
@@ -254,6 +255,7 @@ Command = (
     | RequeueRun
     | Elapse
     | ClaimRun
+    | UnparkRun
     | LoseClaim
     | StallRun
     | EndChild

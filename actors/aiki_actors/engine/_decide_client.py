@@ -26,7 +26,7 @@ from ._decision import (
 )
 from ._entries import Body, Micros
 from ._limits import SECOND
-from ._state import RunState, status_of
+from ._state import RUN_RETRY_CALL, RunState, status_of
 from ._transitions import Phase
 
 
@@ -155,13 +155,15 @@ def _elapse(state: RunState, _command: c.Elapse, by: Circumstances) -> Decision:
     """Resolve what is due; a timer that came late or twice finds nothing and changes nothing."""
     if state.phase.terminal:
         return NOTHING
-    deadline = state.deadline
-    if deadline is not None and deadline <= by.now:
+    deadline, cancel = state.deadline, state.cancel
+    # However late the timer comes, whichever was due first is what ended the run.
+    times_out = deadline is not None and (cancel is None or deadline < cancel.deadline)
+    if cancel is not None and not times_out and _is_due(cancel.deadline, by):
+        return (e.RunCancelled(cancel.reason, cancel.ancestor_id),)
+    if _is_due(deadline, by):
         seconds = (state.spec.timeout or 0) / SECOND
         message = f"run {state.run_id} did not end within its timeout of {seconds:g} s"
         return (e.RunFailed(ErrorInfo(type="RunTimeout", message=message, code="run-timeout")),)
-    if state.cancel is not None and state.cancel.deadline <= by.now:
-        return (e.RunCancelled(state.cancel.reason, state.cancel.ancestor_id),)
     if state.phase is Phase.SCHEDULED:
         return become_ready(state, "start", by) if _is_due(state.spec.start_at, by) else NOTHING
     due = [(wait.due_at or 0, n, call, wait) for n, (call, wait) in enumerate(state.waits.items())]
@@ -186,10 +188,16 @@ def _claim(state: RunState, command: c.ClaimRun, _by: Circumstances) -> Decision
     claim = state.claim
     if claim is not None and claim.ref.claim_id == command.claim_id:
         return NOTHING
-    parked = command.parked and state.phase is Phase.WAITING and not state.paused
-    if not (state.ready or parked):
+    if not state.ready:
         return illegal(state, "claim", "only a queued run can be claimed")
     return (e.RunClaimed(command.worker_id, state.epoch + 1, command.claim_id),)
+
+
+def _unpark(state: RunState, _command: c.UnparkRun, by: Circumstances) -> Decision:
+    # Between two attempts of the workflow no code is alive that could go on: that word came late.
+    if state.phase is not Phase.WAITING or RUN_RETRY_CALL in state.waits:
+        return NOTHING
+    return become_ready(state, "code", by)
 
 
 def _lose_claim(state: RunState, command: c.LoseClaim, by: Circumstances) -> Decision:
@@ -239,6 +247,7 @@ CLIENT_RULES: Final[Mapping[type[Any], Rule]] = {
     c.RequeueRun: _requeue,
     c.Elapse: _elapse,
     c.ClaimRun: _claim,
+    c.UnparkRun: _unpark,
     c.LoseClaim: _lose_claim,
     c.StallRun: _stall,
     c.EndChild: _end_child,

@@ -80,9 +80,11 @@ def _start_sleep(state: RunState, command: c.StartSleep, by: Circumstances) -> D
     if open_wait is not None and open_wait.due_at is not None and open_wait.due_at <= due:
         return NOTHING
     started = e.SleepStarted(command.call, command.duration, due)
+    if too_long := _too_long(state, by):
+        return too_long
     if due <= by.now:
         return (started, e.SleepEnded(command.call, Slept.ELAPSED))
-    return _too_long(state, by) or (started,)
+    return (started,)
 
 
 def _due(timeout: Micros | None, by: Circumstances) -> Micros | None:
@@ -101,6 +103,8 @@ def _await_event(state: RunState, command: c.AwaitEvent, by: Circumstances) -> D
     refused = _check_length(f"timeout of event {command.event!r}", command.timeout, by)
     if refused is not None:
         return refused
+    if command.call in state.settled:
+        return NOTHING
     if command.call in state.waits or command.call in state.consumed:
         return NOTHING
     if too_long := _too_long(state, by):
@@ -121,12 +125,13 @@ def _await_child(state: RunState, command: c.AwaitChild, by: Circumstances) -> D
     refused = _check_length(f"timeout of child {command.child_id}", command.timeout, by)
     if refused is not None:
         return refused
-    if child.status is not None or command.call in state.waits:
+    if child.status is not None or command.call in state.waits or command.call in state.settled:
         return NOTHING
+    if too_long := _too_long(state, by):
+        return too_long
     if command.timeout is not None and command.timeout <= 0:
         return (e.WaitTimedOut(command.call),)
-    wait = e.ChildWaitStarted(command.call, command.child_id, _due(command.timeout, by))
-    return _too_long(state, by) or (wait,)
+    return (e.ChildWaitStarted(command.call, command.child_id, _due(command.timeout, by)),)
 
 
 def _abandon(state: RunState, command: c.AbandonWait, _by: Circumstances) -> Decision:
@@ -175,6 +180,8 @@ def _start_child(state: RunState, command: c.StartChild, by: Circumstances) -> D
 
 
 def _record_value(state: RunState, command: c.RecordValue, by: Circumstances) -> Decision:
+    if command.call in state.settled:
+        return NOTHING
     return _too_long(state, by) or (e.ValueRecorded(command.call, command.value),)
 
 

@@ -105,6 +105,7 @@ def _created(state: RunState, body: e.RunCreated, entry: Entry) -> None:
 def _claimed(state: RunState, body: e.RunClaimed, entry: Entry) -> None:
     state.claim = Claim(body.worker_id, ClaimRef(body.epoch, body.claim_id))
     state.epoch = body.epoch
+    state.waits.pop(RUN_RETRY_CALL, None)
     if state.started_at is None:
         state.started_at = entry.at
 
@@ -130,6 +131,8 @@ def _attempt_failed(state: RunState, body: e.AttemptFailed, entry: Entry) -> Non
     if body.waits:
         wait = Wait(WaitKind.RETRY, body.call.address, body.retry_at, entry.at)
         _open(state, body.call, wait)
+    else:
+        state.waits.pop(body.call, None)
     _progress(state)
 
 
@@ -141,8 +144,14 @@ def _sleep_started(state: RunState, body: e.SleepStarted, entry: Entry) -> None:
     _open(state, body.call, Wait(WaitKind.SLEEP, body.call.address, body.due_at, entry.at))
 
 
-def _wait_over(state: RunState, body: e.SleepEnded | e.WaitTimedOut, _entry: Entry) -> None:
+def _sleep_ended(state: RunState, body: e.SleepEnded, _entry: Entry) -> None:
     state.waits.pop(body.call, None)
+    _progress(state)
+
+
+def _timed_out(state: RunState, body: e.WaitTimedOut, _entry: Entry) -> None:
+    state.waits.pop(body.call, None)
+    state.settled.add(body.call)
     _progress(state)
 
 
@@ -195,7 +204,8 @@ def _child_ended(state: RunState, body: e.ChildEnded, _entry: Entry) -> None:
     _progress(state)
 
 
-def _value_recorded(state: RunState, _body: e.ValueRecorded, _entry: Entry) -> None:
+def _value_recorded(state: RunState, body: e.ValueRecorded, _entry: Entry) -> None:
+    state.settled.add(body.call)
     _progress(state)
 
 
@@ -221,6 +231,7 @@ def _discard_failures(state: RunState) -> None:
     tasks start with attempt 1, and open waits ended with the attempt that was in them.
     """
     state.waits.clear()
+    state.settled.clear()
     state.tasks = {call: n for call, n in state.tasks.items() if n == SUCCEEDED}
 
 
@@ -234,9 +245,13 @@ def _run_queued(state: RunState, _body: e.RunQueued, _entry: Entry) -> None:
     state.waits.pop(RUN_RETRY_CALL, None)
 
 
-def _retried(state: RunState, _body: e.RunRetried, _entry: Entry) -> None:
+def _retried(state: RunState, _body: e.RunRetried, entry: Entry) -> None:
+    """Start over; neither the old timeout nor an old cancellation may end the run again."""
     _discard_failures(state)
     state.attempt += 1
+    state.retried_at = entry.at
+    state.claims_lost = 0
+    state.cancel = None
     state.outcome = None
     state.ended_at = None
 
@@ -274,8 +289,8 @@ CHANGES: Final[Mapping[type[Body], Callable[[RunState, Any, Entry], None]]] = {
     e.AttemptFailed: _attempt_failed,
     e.RetryDue: _retry_due,
     e.SleepStarted: _sleep_started,
-    e.SleepEnded: _wait_over,
-    e.WaitTimedOut: _wait_over,
+    e.SleepEnded: _sleep_ended,
+    e.WaitTimedOut: _timed_out,
     e.WaitAbandoned: _abandoned,
     e.EventAccepted: _event_accepted,
     e.EventWaitStarted: _event_wait,

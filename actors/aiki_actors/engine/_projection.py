@@ -104,13 +104,15 @@ def notices(state: RunState, entries: Iterable[Entry]) -> tuple[Notice, ...]:
     found: list[Notice] = []
 
     def add(entry: Entry, target_id: str, command: NoticeCommand) -> None:
-        number = len(found)
+        # Numbered within its entry, so that the id does not depend on what else is asked about.
+        number = len(found) - first
         found.append(
             Notice(f"{state.run_id}:{entry.seq}:{number}", state.run_id, target_id, command)
         )
 
     for entry in entries:
         body = entry.body
+        first = len(found)
         if isinstance(body, ChildStarted):
             add(entry, body.child_id, CreateRun(body.spec))
         elif isinstance(body, CancelRequested | RunCancelled):

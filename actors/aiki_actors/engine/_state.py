@@ -95,6 +95,8 @@ class RunState:
         claims_lost: claims lost in a row without any progress between them.
         attempt: attempt of the whole run, from 1.
         tasks: per task call the attempts that failed so far, or SUCCEEDED or FAILED.
+        settled: calls of this attempt that recorded a value or timed out; said again, they do
+            nothing.
         waits: open waits, in the order in which they were met.
         unread: per event name the items (seq of `EventAccepted`) nobody took yet, oldest first.
         references: (event name, reference id) pairs accepted so far.
@@ -110,12 +112,14 @@ class RunState:
     updated_at: Micros = Micros(0)
     started_at: Micros | None = None
     ended_at: Micros | None = None
+    retried_at: Micros | None = None
     ready_at: Micros | None = None
     claim: Claim | None = None
     epoch: int = 0
     claims_lost: int = 0
     attempt: int = 1
     tasks: dict[Call, int] = Factory(dict)
+    settled: set[Call] = Factory(set)
     waits: dict[Call, Wait] = Factory(dict)
     consumed: dict[Call, tuple[str, int]] = Factory(dict)
     unread: dict[str, deque[int]] = Factory(dict)
@@ -138,10 +142,11 @@ class RunState:
 
     @property
     def deadline(self) -> Micros | None:
-        """When the run fails with `RunTimeout`, if it has a timeout."""
+        """When the run fails with `RunTimeout`, if it has a timeout; a retry starts it afresh."""
         if self.created is None or self.created.timeout is None:
             return None
-        return Micros((self.created.start_at or self.created_at) + self.created.timeout)
+        begun = self.retried_at or self.created.start_at or self.created_at
+        return Micros(begun + self.created.timeout)
 
     @property
     def live_children(self) -> list[str]:

@@ -163,7 +163,7 @@ def mermaid() -> str:
         for source in row.sources:
             arrows.setdefault((source, row.target), []).append(row.cause)
     lines.extend(
-        f"    {source} --> {target}: {'; '.join(causes)}"
+        f"    {source} --> {target}: {' / '.join(causes)}"  # a semicolon would end the label
         for (source, target), causes in arrows.items()
     )
     lines.extend(f"    {phase} --> [*]" for phase in (Phase.COMPLETED, Phase.CANCELLED))

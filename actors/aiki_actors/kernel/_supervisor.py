@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Never, TypeVar
 import trio
 from attrs import define
 
+from aiki_actors.kernel._errors import NotRegistered
+
 if TYPE_CHECKING:
     from aiki_actors.kernel._refs import ActorRef
     from aiki_actors.kernel._specs import ChildSpec, SupervisorSpec
@@ -62,6 +64,17 @@ class Supervisor:
         """Return the living actor of that id, or `None`; ids of supervisors give `None`."""
         found = self._living(child_id)
         return None if isinstance(found, Supervisor) else found
+
+    def ref_of(self, spec: ChildSpec[M_contra]) -> ActorRef[M_contra]:
+        """Return the living actor that was started from this very `spec`, with its type.
+
+        Raises:
+            NotRegistered: No living child was started from it.
+        """
+        cell = self._node.cell_of(spec)
+        if cell is None or cell.closed:
+            raise NotRegistered(f"{self.path} has no living child from the spec {spec.id!r}")
+        return cell.ref
 
     def supervisor(self, child_id: str) -> Supervisor | None:
         """Return the living supervisor of that id among the children, or `None`."""

@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import trio
 from attrs import define, field
@@ -52,6 +52,8 @@ class SupervisorNode(Node):
     attentive: bool = field(default=False, init=False)
     stopping: bool = field(default=False, init=False)
     next_order: int = field(default=0, init=False)
+    lived: bool = field(default=False, init=False)
+    ready: trio.Event = field(factory=trio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Make the handle and the static children, so that their refs exist at once."""
@@ -121,6 +123,14 @@ class SupervisorNode(Node):
         elif self.nursery is not None:
             node.launch(self.nursery)
 
+    def cell_of(self, spec: ChildSpec[M_contra]) -> Cell[M_contra] | None:
+        """Return the child that was made from this very `spec`."""
+        node = self.children.get(spec.id)
+        if isinstance(node, Cell):
+            cell = cast("Cell[M_contra]", node)
+            return cell if cell.spec is spec else None
+        return None
+
     def open_nursery(self) -> trio.Nursery:
         """Return the nursery for the background tasks of a running child."""
         assert self.nursery is not None, "a running child has a running supervisor"
@@ -186,13 +196,17 @@ class SupervisorNode(Node):
         self.window = ()
         self.events.clear()
         self.stopping = False
-        self._make_static_children()
+        if self.lived:
+            # A fresh incarnation begins with all its static children, those that ended included.
+            self._make_static_children()
+        self.lived = True
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
             try:
                 await self._start_in_order(list(self.children.values()))
                 if self.phase is Phase.STARTING:
                     self.phase = Phase.RUNNING
+                self.ready.set()
                 if self.parent is not None:
                     self.parent.child_settled()
                 while self.stop_reason is None:

@@ -107,6 +107,8 @@ async def open_system(
 ) -> AsyncGenerator[ActorSystem, None]:
     """Run a tree of actors for as long as the body runs; then stop it in order.
 
+    The body begins when the static children have started, or failed to for the first time.
+
     Cancellation from outside reaches every actor at once; their `stopping` hooks still run,
     shielded, each within its own `shutdown_s`.
 
@@ -129,12 +131,34 @@ async def open_system(
     try:
         async with trio.open_nursery() as nursery:
             node.launch(nursery)
+            body_error: BaseException | None = None
             try:
+                await node.ready.wait()
                 yield system
-            finally:
-                node.stop()
-                await node.wait_stopped()
+            except GeneratorExit:
+                raise
+            except BaseException as exc:  # noqa: BLE001 - raised again after the orderly stop
+                body_error = exc
+            await _stop_after(node, body_error)
     except BaseException as exc:  # noqa: BLE001 - raised again below, simplified
         problem = simplest(exc)
     if problem is not None:
         raise problem
+
+
+async def _stop_after(root: SupervisorNode, body_error: BaseException | None) -> None:
+    """Stop the tree in order, then raise what the body raised.
+
+    If the stop is cancelled, `Cancelled` must not replace the body's error: both go on.
+    """
+    root.stop()
+    try:
+        await root.wait_stopped()
+    except trio.Cancelled as cancelled:
+        if body_error is None or isinstance(body_error, trio.Cancelled):
+            raise
+        raise BaseExceptionGroup(
+            f"the body of {root.path} failed, and its stop was cancelled", [body_error, cancelled]
+        ) from None
+    if body_error is not None:
+        raise body_error

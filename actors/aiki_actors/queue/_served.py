@@ -77,7 +77,7 @@ class Served:
             and (key.workflow, key.version) in self.workflows
         )
 
-    def keys(self) -> list[QueueKey]:
+    def queue_keys(self) -> list[QueueKey]:
         """List every key it serves, in a fixed order."""
         return [
             QueueKey(self.namespace, name, version, pool)

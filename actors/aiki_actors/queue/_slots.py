@@ -227,7 +227,7 @@ class Slots:
         kind = self._kinds.get(served)
         if kind is None:
             kind = self._kinds[served] = _Kind(served)
-            for key in served.keys():  # noqa: SIM118  Served is no mapping
+            for key in served.queue_keys():
                 self._kinds_by_key.setdefault(key, {})[served] = kind
         return kind
 
@@ -237,7 +237,7 @@ class Slots:
         if kind.workers:
             return
         del self._kinds[kind.served]
-        for key in kind.served.keys():  # noqa: SIM118  Served is no mapping
+        for key in kind.served.queue_keys():
             kinds = self._kinds_by_key[key]
             del kinds[kind.served]
             if not kinds:

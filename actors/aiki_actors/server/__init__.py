@@ -1,1 +1,16 @@
-"""The server's actors: runs, timers, hub, schedules and the keeper."""
+"""The server's actors: runs, timers, hub, queue, storage and the keeper."""
+
+from ._client_port import ServerClientPort as ServerClientPort
+from ._dispatcher import Dispatcher as Dispatcher, Inbox as Inbox, Session as Session
+from ._hub import BUFFER as BUFFER, Hub as Hub, HubActor as HubActor
+from ._keeper import Keeper as Keeper, KeeperSettings as KeeperSettings
+from ._run_actor import RunActor as RunActor
+from ._runs import Runs as Runs
+from ._services import Do as Do, RunMessage as RunMessage, Services as Services
+from ._storage_actor import StorageActor as StorageActor, Write as Write
+from ._subscription import (
+    SubscriberTooSlow as SubscriberTooSlow,
+    Subscription as Subscription,
+    UpdateFilter as UpdateFilter,
+)
+from ._timers import Timers as Timers, TimersActor as TimersActor, TimerSettings as TimerSettings

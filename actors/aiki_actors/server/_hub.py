@@ -108,9 +108,13 @@ class Hub(Generic[O]):
     """
 
     cut_off: int = field(default=0, init=False)
-    _by_run: dict[str, dict[Subscription, None]] = field(factory=dict, init=False)
-    _wide: dict[Subscription, None] = field(factory=dict, init=False)
-    _waiters: dict[str, dict[EndWaiter[O], None]] = field(factory=dict, init=False)
+    _by_run: dict[str, dict[Subscription, None]] = field(
+        factory=lambda: dict[str, dict[Subscription, None]](), init=False
+    )
+    _wide: dict[Subscription, None] = field(factory=lambda: dict[Subscription, None](), init=False)
+    _waiters: dict[str, dict[EndWaiter[O], None]] = field(
+        factory=lambda: dict[str, dict[EndWaiter[O], None]](), init=False
+    )
     _stopped: bool = field(default=False, init=False)
 
     def interested(self, run_id: str) -> bool:

@@ -21,18 +21,8 @@ from operator import attrgetter
 from typing import Any, Final, TypeAlias, cast
 
 import attrs
-from aiki_sdk import (
-    ErrorInfo,
-    JournalVersionError,
-    JsonValue,
-    PayloadError,
-    StorageCorrupt,
-    dumps,
-    loads,
-)
-from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus, Slept
 from cattrs import Converter
-from cattrs.gen import AttributeOverride, make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from aiki_actors.engine import (
     ENTRY_KINDS,
@@ -49,6 +39,16 @@ from aiki_actors.engine import (
     ParentLink,
     RunCreated,
 )
+from aiki_sdk import (
+    ErrorInfo,
+    JournalVersionError,
+    JsonValue,
+    PayloadError,
+    StorageCorrupt,
+    dumps,
+    loads,
+)
+from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus, Slept
 
 from ._times import micros_from_iso, micros_from_seconds, micros_to_iso, micros_to_seconds
 
@@ -127,9 +127,7 @@ def _write_parent(parent: ParentLink | None) -> dict[str, str] | None:
 
 
 def _read_parent(value: Any, _type: Any) -> ParentLink:
-    return ParentLink(
-        value["run_id"], OnParentEnd(value.get("on_parent_end", OnParentEnd.ABANDON))
-    )
+    return ParentLink(value["run_id"], OnParentEnd(value.get("on_parent_end", OnParentEnd.ABANDON)))
 
 
 def _write_optional(write: _Write) -> _Write:
@@ -210,8 +208,9 @@ _Spliced: TypeAlias = Mapping[str, tuple[_Splice, _Read]]
 def _compile(cls: type[Any], spliced: _Spliced) -> _Codec:
     """Build the codec of one class from its annotations; an unknown annotation is a KeyError."""
     annotations: dict[str, str] = cls.__annotations__
-    writing: dict[str, AttributeOverride] = {}
-    reading: dict[str, AttributeOverride] = {}
+    # Any: cattrs takes the overrides as keywords beside its own options.
+    writing: dict[str, Any] = {}
+    reading: dict[str, Any] = {}
     splices: list[tuple[Callable[[Any], Any], bytes, _Splice]] = []
     absent_is_none: list[str] = []
     for attribute in attrs.fields(cls):

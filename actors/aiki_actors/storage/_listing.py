@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
-from aiki_sdk import InvalidRequest, PayloadError, dumps, loads
-
 from aiki_actors.engine import Micros, Projection
+from aiki_sdk import InvalidRequest, PayloadError, dumps, loads
 
 from ._port import RunFilter
 from ._times import micros_of

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Generic, TypeAlias, TypeVar
 
 import trio
-from aiki_sdk.protocol import Priority
 from attrs import Factory, define, field
 
 from aiki_actors.engine import FORMAT, Entry, Micros, Notice, Projection
+from aiki_sdk.protocol import Priority
 
 from ._changes import EncodedChange, NoticeRow, encode_change
 from ._codec import EntryRow, decode_entry, decode_notice
@@ -47,7 +47,7 @@ _Key = TypeVar("_Key", tuple[int, str], tuple[int, int, str], str)
 class _SortedKeys(Generic[_Key]):
     """An index: distinct keys in order."""
 
-    keys: list[_Key] = Factory(lambda: [])
+    keys: list[_Key] = Factory(lambda: list[_Key]())
 
     def add(self, key: _Key) -> None:
         insort(self.keys, key)
@@ -76,17 +76,19 @@ def _created(row: Projection) -> tuple[int, str]:
 class MemoryStorage:
     """A `Storage` without a disk: all is lost with the object."""
 
-    _journals: dict[str, list[EntryRow]] = field(factory=lambda: {}, init=False)
-    _rows: dict[str, Projection] = field(factory=lambda: {}, init=False)
-    _references: dict[_ReferenceKey, str] = field(factory=lambda: {}, init=False)
-    _notices: dict[str, NoticeRow] = field(factory=lambda: {}, init=False)
+    _journals: dict[str, list[EntryRow]] = field(
+        factory=lambda: dict[str, list[EntryRow]](), init=False
+    )
+    _rows: dict[str, Projection] = field(factory=lambda: dict[str, Projection](), init=False)
+    _references: dict[_ReferenceKey, str] = field(
+        factory=lambda: dict[_ReferenceKey, str](), init=False
+    )
+    _notices: dict[str, NoticeRow] = field(factory=lambda: dict[str, NoticeRow](), init=False)
     _size_bytes: int = field(default=0, init=False)
     _by_creation: _SortedKeys[tuple[int, str]] = field(factory=lambda: _SortedKeys(), init=False)
     _by_due: _SortedKeys[tuple[int, str]] = field(factory=lambda: _SortedKeys(), init=False)
     _by_end: _SortedKeys[tuple[int, str]] = field(factory=lambda: _SortedKeys(), init=False)
-    _by_ready: _SortedKeys[tuple[int, int, str]] = field(
-        factory=lambda: _SortedKeys(), init=False
-    )
+    _by_ready: _SortedKeys[tuple[int, int, str]] = field(factory=lambda: _SortedKeys(), init=False)
     _by_claim: _SortedKeys[str] = field(factory=lambda: _SortedKeys(), init=False)
     _by_notice: _SortedKeys[str] = field(factory=lambda: _SortedKeys(), init=False)
 
@@ -106,7 +108,9 @@ class MemoryStorage:
         await trio.lowlevel.cancel_shielded_checkpoint()
         return results
 
-    def _refusal(self, one: EncodedChange, refused: set[str]) -> AppendResult | None:
+    def _refusal(
+        self, one: EncodedChange, refused: set[str]
+    ) -> SeqConflict | ReferenceTaken | None:
         change = one.change
         last = len(self._journals.get(change.run_id, ()))
         fits = change.first_seq == last + 1 and (change.create or last > 0 or not one.rows)
@@ -171,7 +175,9 @@ class MemoryStorage:
         if row.worker_id is not None:
             self._by_claim.discard(row.run_id)
 
-    async def journal(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Entry]:
+    async def journal(
+        self, run_id: str, *, after: int = 0, limit: int | None = None
+    ) -> list[Entry]:
         """Return a run's entries; see `Storage.journal`."""
         await trio.lowlevel.checkpoint()
         end = None if limit is None else after + limit
@@ -279,7 +285,9 @@ class MemoryStorage:
             found.append(decode_notice(notice_id, source_id, target_id, kind, FORMAT, data))
         return found
 
-    async def delete_ended(self, *, before: Micros, limit: int, namespace: str | None = None) -> int:
+    async def delete_ended(
+        self, *, before: Micros, limit: int, namespace: str | None = None
+    ) -> int:
         """Delete ended runs; see `Storage.delete_ended`."""
         check_limit(limit)
         await trio.lowlevel.checkpoint()

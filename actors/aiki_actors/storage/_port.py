@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from aiki_sdk.protocol import Priority, RunStatus
 from attrs import frozen
 
 from aiki_actors.engine import Entry, Micros, Notice, Projection
+from aiki_sdk.protocol import Priority, RunStatus
 
 
 @frozen
@@ -136,7 +136,9 @@ class Storage(Protocol):
         """
         ...
 
-    async def journal(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Entry]:
+    async def journal(
+        self, run_id: str, *, after: int = 0, limit: int | None = None
+    ) -> list[Entry]:
         """Return the entries with seq above `after`, in order; empty if the run does not exist."""
         ...
 
@@ -172,7 +174,9 @@ class Storage(Protocol):
         """Return notices that are still owed, in order of their id, from behind `after`."""
         ...
 
-    async def delete_ended(self, *, before: Micros, limit: int, namespace: str | None = None) -> int:
+    async def delete_ended(
+        self, *, before: Micros, limit: int, namespace: str | None = None
+    ) -> int:
         """Delete runs that ended before a time, with their journals; return how many."""
         ...
 

@@ -1,1 +1,22 @@
-"""The worker's actors: session, subscriber, executors and tasks."""
+"""The worker's actors: subscriber, executors, task actors, and replay.
+
+Start reading at `_execution.py` and `_sequencer.py` (replay), then `_executor.py` and `_worker.py`.
+"""
+
+from ._attempts import THREADS_MAX as THREADS_MAX, Attempts as Attempts
+from ._branches import Branch as Branch, BranchTracker as BranchTracker
+from ._execution import Execution as Execution
+from ._executor import Executor as Executor
+from ._port import (
+    Assignment as Assignment,
+    ServerPort as ServerPort,
+    WorkerInbox as WorkerInbox,
+)
+from ._replica import Record as Record, Replica as Replica
+from ._sequencer import Sequencer as Sequencer
+from ._slots import RunEvicted as RunEvicted, Slot as Slot
+from ._subscriber import (
+    Subscriber as Subscriber,
+    WorkerSettings as WorkerSettings,
+    executors_spec as executors_spec,
+)

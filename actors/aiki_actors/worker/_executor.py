@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 import trio
 from aiki_actors import engine as e
-from aiki_actors.kernel import Actor, ActorContext, StopReason
+from aiki_actors.kernel import Actor, ActorContext, ActorRef, StopReason
 from aiki_sdk import (
     AikiError,
     AnyWorkflow,
@@ -75,7 +75,7 @@ class Surroundings:
     ids: Ids
     rng: Rng
     on_parked: Callable[[str], None]
-    on_ended: Callable[[str], None]
+    on_ended: Callable[[ActorRef[ExecutorMessage]], None]
 
 
 @define(eq=False)
@@ -122,12 +122,16 @@ class Executor(Actor[ExecutorMessage]):
         execution = self.execution
         execution.evict()
         execution.tracker.unfollow(execution)
-        self.around.on_ended(execution.run_id)
+        self.around.on_ended(self._context.ref)
         claim = execution.replica.claim
-        if claim is not None and reason is not StopReason.FAILURE:
-            release = e.ReleaseClaim(execution.released or "shutdown", claim=claim)
-            with suppress(StaleClaim):
-                await self.around.port.submit(execution.run_id, (release,))
+        if claim is None:
+            return
+        if reason is StopReason.FAILURE:
+            self.around.port.lost(execution.run_id, claim.epoch, "its executor failed")
+            return
+        release = e.ReleaseClaim(execution.released or "shutdown", claim=claim)
+        with suppress(StaleClaim):
+            await self.around.port.submit(execution.run_id, (release,))
 
     def describe(self) -> str:
         """Return what the code is doing."""

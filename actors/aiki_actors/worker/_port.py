@@ -53,6 +53,14 @@ class ServerPort(Protocol):
         """Ask for the claim of a parked run whose code goes on by itself; it is pushed."""
         ...
 
+    def lost(self, run_id: str, epoch: int, reason: str) -> None:
+        """Say that the execution under this claim broke down; the run is to be claimed again."""
+        ...
+
+    def leave(self) -> None:
+        """Take no more runs."""
+        ...
+
     def dropped(self, run_id: str) -> None:
         """Say that a parked run is not kept warm any more."""
         ...

@@ -4,16 +4,28 @@ It knows a server only by a `ClientPort`, and turns Python values into wire valu
 keeps no state of its own. All methods work under Trio and, where the port does, under asyncio.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, ParamSpec, Self, TypeAlias, TypeVar, Unpack, cast, final, overload
+from typing import (
+    Any,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    cast,
+    final,
+    overload,
+)
 
-from aiki_sdk._error_info import type_name
+from attrs import evolve
+
 from aiki_sdk._errors import AikiError, InvalidRequest
 from aiki_sdk._ports import Clock
-from aiki_sdk._workflow import AnyWorkflow, Workflow, WorkflowRegistry
-from aiki_sdk.client._handle import RunHandle, check_statuses
+from aiki_sdk._registry import WorkflowRegistry
+from aiki_sdk._workflow import AnyWorkflow, Workflow
+from aiki_sdk.client._handle import RunHandle
 from aiki_sdk.client._options import (
     StartKwargs,
     StartOptions,
@@ -21,7 +33,7 @@ from aiki_sdk.client._options import (
     build_request,
     split_options,
 )
-from aiki_sdk.client._run_list import RunList
+from aiki_sdk.client._run_list import RunFilters, RunList, run_query, workflow_name
 from aiki_sdk.client._startable import (
     Startable0,
     Startable1,
@@ -29,6 +41,7 @@ from aiki_sdk.client._startable import (
     Startable3,
     Startable4,
 )
+from aiki_sdk.client._starter import Starter
 from aiki_sdk.client._waiting import ambient_monotonic
 from aiki_sdk.protocol import (
     BATCH_MAX,
@@ -37,12 +50,9 @@ from aiki_sdk.protocol import (
     Health,
     Problem,
     RunInfo,
-    RunQuery,
-    RunStatus,
     StartResult,
     WorkflowInfo,
 )
-from aiki_sdk.protocol._requests import check_labels, check_time
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,15 +61,11 @@ B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
 
+# Named here, for inside the class `list` is the method.
 Started: TypeAlias = list[RunHandle[Any]]
 StartedOrNot: TypeAlias = list[RunHandle[Any] | AikiError]
-# Named here, for inside the class `list` is the method.
 StartItem: TypeAlias = StartSpec[Any] | tuple[Any, ...]
 """What to start: a `StartSpec`, or a tuple of a workflow (or its name) and its arguments."""
-
-StatusFilter: TypeAlias = RunStatus | str | Iterable[RunStatus | str]
-
-_NO_LABELS: Final[Mapping[str, str]] = {}
 
 
 @final
@@ -100,7 +106,7 @@ class Client:
                 another namespace.
             DuplicateName: if two workflows have one name and version.
         """
-        given: object = port
+        given = cast("object", port)
         if isinstance(given, str):
             message = (
                 f"Client({given!r}) is not possible: HTTP is not available in this version; "
@@ -202,7 +208,7 @@ class Client:
         options, arguments = split_options(workflow, kwargs)
         return await self._start(StartSpec(workflow, args, arguments, options))
 
-    def options(self, **options: Unpack[StartKwargs]) -> "Starter":
+    def options(self, **options: Unpack[StartKwargs]) -> Starter:
         """Fix the options of starts: ``client.options(labels=...).start(workflow, x, y=1)``.
 
         Type checkers check every argument of such a start, keywords included.
@@ -303,7 +309,7 @@ class Client:
             InvalidRequest: if it is not said which run is meant, or the run is one of another
                 workflow.
         """
-        name = _name_of(workflow)
+        name = workflow_name(workflow)
         if run_id is not None and reference_id is None:
             info = await self._port.get(_run_id(run_id))
             if name is not None and info.workflow != name:
@@ -332,70 +338,32 @@ class Client:
     def list(
         self,
         *,
-        status: StatusFilter | None = None,
-        workflow: AnyWorkflow | str | None = None,
-        version: str | None = None,
-        reference_id: str | None = None,
-        parent_id: str | None = None,
-        labels: Mapping[str, str] = _NO_LABELS,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
         limit: int = PAGE_SIZE_DEFAULT,
         cursor: str | None = None,
+        **filters: Unpack[RunFilters],
     ) -> RunList:
         """Return the runs that match all filters, the newest first.
 
         Await it for one page, or iterate over it for all: ``async for run in client.list(): ...``.
 
         Args:
-            status: one status or several.
-            workflow: a workflow (every version of it) or its name.
-            version: the workflow's version.
-            reference_id: the reference id.
-            parent_id: the run that started them as its children.
-            labels: labels that they all carry.
-            created_after: created then or later.
-            created_before: created before then.
             limit: runs on a page, at most 500.
             cursor: where to go on: the `cursor` of the page before.
+            filters: those of `RunFilters`: `status`, `workflow`, `version`, `reference_id`,
+                `parent_id`, `labels`, `created_after`, `created_before`.
 
         Raises:
             InvalidRequest: naming the filter and its value.
         """
-        query = _query(
-            status, workflow, version, reference_id, parent_id, labels, created_after, created_before
-        )
-        return RunList(self._port, evolve(query, limit=limit, cursor=cursor))
+        return RunList(self._port, evolve(run_query(filters), limit=limit, cursor=cursor))
 
-    async def count(
-        self,
-        *,
-        status: StatusFilter | None = None,
-        workflow: AnyWorkflow | str | None = None,
-        version: str | None = None,
-        reference_id: str | None = None,
-        parent_id: str | None = None,
-        labels: Mapping[str, str] = _NO_LABELS,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-    ) -> int:
+    async def count(self, **filters: Unpack[RunFilters]) -> int:
         """Count the runs that match all filters, which are those of `list`.
 
         Raises:
             InvalidRequest: naming the filter and its value.
         """
-        return await self._port.count(
-            _query(
-                status,
-                workflow,
-                version,
-                reference_id,
-                parent_id,
-                labels,
-                created_after,
-                created_before,
-            )
-        )
+        return await self._port.count(run_query(filters))
 
     # --- The server -------------------------------------------------------------------------------
 
@@ -406,3 +374,22 @@ class Client:
     async def health(self) -> Health:
         """Return how the server is."""
         return await self._port.health()
+
+
+def _spec_of(item: StartItem) -> StartSpec[Any]:
+    if isinstance(item, StartSpec):
+        return item
+    if isinstance(cast("object", item), tuple) and item:
+        return StartSpec(item[0], item[1:])
+    message = (
+        f"{item!r} is not valid in start_many: pass a tuple (workflow, *args), "
+        "or client.options(...).spec(workflow, *args)"
+    )
+    raise InvalidRequest(message)
+
+
+def _run_id(run_id: object) -> str:
+    if isinstance(run_id, str) and run_id:
+        return run_id
+    message = f"run_id={run_id!r} is not valid: pass a run's id as a str"
+    raise InvalidRequest(message)

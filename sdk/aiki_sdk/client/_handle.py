@@ -6,7 +6,7 @@ and waiting on one never affects the run. A run that continued as new goes on un
 with the journal of this run.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, TypeVar, cast, final, overload
 
 from aiki_sdk._durations import Duration
@@ -23,6 +23,7 @@ from aiki_sdk._json import JsonValue
 from aiki_sdk._workflow import AnyWorkflow
 from aiki_sdk.client._updates import Updates
 from aiki_sdk.client._waiting import Deadline, Monotonic
+from aiki_sdk.client._words import StatusWords, check_statuses
 from aiki_sdk.payload import encode_payload
 from aiki_sdk.protocol import (
     PAGE_SIZE_MAX,
@@ -36,7 +37,6 @@ from aiki_sdk.protocol import (
     RunStatus,
     SendRequest,
 )
-from aiki_sdk.protocol._requests import check_word
 
 R_co = TypeVar("R_co", covariant=True)
 D = TypeVar("D")
@@ -124,7 +124,7 @@ class RunHandle(Generic[R_co]):
         Raises:
             InvalidRequest: if `after` is not a seq.
         """
-        start: object = 0 if after is None else after
+        start = cast("object", 0 if after is None else after)
         if not isinstance(start, int) or isinstance(start, bool) or start < 0:
             message = f"after={after!r} is not valid: pass the seq of an update, 0 or more"
             raise InvalidRequest(message)
@@ -168,9 +168,7 @@ class RunHandle(Generic[R_co]):
             return cast("R_co", outcome.output)
         return cast("R_co", self._workflow.decode_output(outcome.output))
 
-    async def wait(
-        self, status: RunStatus | str | Iterable[RunStatus | str], timeout: Duration | None = None
-    ) -> RunStatus:
+    async def wait(self, status: StatusWords, timeout: Duration | None = None) -> RunStatus:
         """Wait until the run has a status, and return it.
 
         A status that the run enters and leaves while this waits counts, however short it was.
@@ -185,6 +183,9 @@ class RunHandle(Generic[R_co]):
             InvalidRequest: there is no such status.
         """
         wanted = check_statuses(status)
+        if not wanted:
+            message = f"status={status!r} is not valid: pass at least one status"
+            raise InvalidRequest(message)
         deadline = Deadline.after(timeout, self._monotonic)
         words = " or ".join(wanted)
         while True:
@@ -334,30 +335,11 @@ class RunHandle(Generic[R_co]):
                     raise
 
 
-def check_statuses(
-    status: RunStatus | str | Iterable[RunStatus | str] | None,
-) -> tuple[RunStatus, ...]:
-    """Return the statuses that are meant, each once.
-
-    Raises:
-        InvalidRequest: naming what is not a status, and the words that there are.
-    """
-    given: object = () if status is None else status
-    if isinstance(given, str):
-        given = (given,)
-    if not isinstance(given, Iterable):
-        message = f"status={status!r} is not valid: pass a status or several"
-        raise InvalidRequest(message)
-    words = [check_word("status", item, RunStatus) for item in cast("Iterable[object]", given)]
-    return tuple(dict.fromkeys(words))
-
-
-def _encode_typed(event: object, data: object) -> tuple[str, JsonValue]:
-    if not isinstance(event, Event):
+def _encode_typed(event: Event[Any], data: object) -> tuple[str, JsonValue]:
+    if not isinstance(cast("object", event), Event):
         message = (
             f"event={event!r} is not valid: pass an Event or the name of one, "
             f"not {type_name(type(event))}"
         )
         raise InvalidRequest(message)
-    known = cast("Event[Any]", event)
-    return known.name, known.encode(data)
+    return event.name, event.encode(data)

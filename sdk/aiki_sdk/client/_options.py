@@ -17,8 +17,9 @@ from aiki_sdk._durations import Duration, optional_seconds
 from aiki_sdk._error_info import type_name
 from aiki_sdk._errors import InvalidRequest
 from aiki_sdk._json import JsonValue, dumps
+from aiki_sdk._registry import WorkflowRegistry
 from aiki_sdk._retry import Retry
-from aiki_sdk._workflow import AnyWorkflow, PriorityName, Workflow, WorkflowRegistry
+from aiki_sdk._workflow import AnyWorkflow, PriorityName, Workflow
 from aiki_sdk.payload import CONVERTER, check_payload_size
 from aiki_sdk.protocol import OnConflict, Priority, StartRequest
 from aiki_sdk.protocol._requests import check_labels, check_time, check_word
@@ -113,7 +114,9 @@ def split_options(
     return StartOptions(**given), arguments
 
 
-def build_request(spec: StartSpec[Any], known: WorkflowRegistry) -> tuple[StartRequest, AnyWorkflow | None]:
+def build_request(
+    spec: StartSpec[Any], known: WorkflowRegistry
+) -> tuple[StartRequest, AnyWorkflow | None]:
     """Make the request, and say which workflow it is for if its code is at hand.
 
     Raises:
@@ -152,9 +155,7 @@ def build_request(spec: StartSpec[Any], known: WorkflowRegistry) -> tuple[StartR
     return request, code
 
 
-def _resolve(
-    workflow: object, version: str | None, known: WorkflowRegistry
-) -> AnyWorkflow | str:
+def _resolve(workflow: object, version: str | None, known: WorkflowRegistry) -> AnyWorkflow | str:
     if isinstance(workflow, Workflow):
         code = cast("AnyWorkflow", workflow)
         if version is not None and version != code.version:
@@ -212,7 +213,7 @@ def _priority(options: StartOptions, code: AnyWorkflow | None) -> Priority | Non
 
 
 def _retry(options: StartOptions, code: AnyWorkflow | None) -> JsonValue:
-    given: object = options.retry
+    given = cast("object", options.retry)
     if given is None:
         return None if code is None else code.settings.retry.to_json()
     if not isinstance(given, Retry):

@@ -1,11 +1,91 @@
-"""A list of runs: await it for one page, or iterate over all pages."""
+"""Lists of runs: await one for a page, or iterate over all pages; and what they are filtered by."""
 
-from collections.abc import AsyncIterator, Generator
-from typing import Any, final
+from collections.abc import AsyncIterator, Generator, Mapping
+from datetime import datetime
+from typing import Any, Final, TypedDict, cast, final
 
 from attrs import evolve
 
+from aiki_sdk._error_info import type_name
+from aiki_sdk._errors import InvalidRequest
+from aiki_sdk._workflow import AnyWorkflow, Workflow
+from aiki_sdk.client._words import StatusWords, check_statuses
 from aiki_sdk.protocol import ClientPort, RunPage, RunQuery, RunSummary
+from aiki_sdk.protocol._requests import check_labels, check_time
+
+_NO_FILTERS: Final[Mapping[str, object]] = {}
+
+
+class RunFilters(TypedDict, total=False):
+    """What `Client.list` and `Client.count` take; a run is meant if all that are given hold.
+
+    Attributes:
+        status: one status or several, as members or as words.
+        workflow: a workflow (every version of it) or its name.
+        version: the workflow's version.
+        reference_id: the reference id.
+        parent_id: the run that started it as its child.
+        labels: labels that it carries, all of them.
+        created_after: it was created then or later; an aware datetime.
+        created_before: it was created before then; an aware datetime.
+    """
+
+    status: StatusWords | None
+    workflow: AnyWorkflow | str | None
+    version: str | None
+    reference_id: str | None
+    parent_id: str | None
+    labels: Mapping[str, str]
+    created_after: datetime | None
+    created_before: datetime | None
+
+
+_FILTER_NAMES: Final = frozenset(RunFilters.__annotations__)
+
+
+def run_query(filters: RunFilters) -> RunQuery:
+    """Make a query of filters.
+
+    Raises:
+        InvalidRequest: naming the filter and its value.
+        TypeError: if there is no such filter.
+    """
+    unknown = sorted(filters.keys() - _FILTER_NAMES)
+    if unknown:
+        known = ", ".join(sorted(_FILTER_NAMES))
+        message = f"there is no filter {unknown[0]!r}; filters are {known}"
+        raise TypeError(message)
+    return RunQuery(
+        status=check_statuses(filters.get("status")),
+        workflow=workflow_name(filters.get("workflow")),
+        version=filters.get("version"),
+        reference_id=filters.get("reference_id"),
+        parent_id=filters.get("parent_id"),
+        labels=check_labels("labels", filters.get("labels", _NO_FILTERS)),
+        created_after=_time("created_after", filters.get("created_after")),
+        created_before=_time("created_before", filters.get("created_before")),
+    )
+
+
+def workflow_name(workflow: object) -> str | None:
+    """Return the name of a workflow that is given as itself or by name; None for None.
+
+    Raises:
+        InvalidRequest: if it is neither.
+    """
+    if isinstance(workflow, Workflow):
+        return cast("AnyWorkflow", workflow).name
+    if workflow is None or isinstance(workflow, str):
+        return workflow
+    message = (
+        f"workflow={workflow!r} is not valid: pass a @workflow function or the name of one, "
+        f"not {type_name(type(workflow))}"
+    )
+    raise InvalidRequest(message)
+
+
+def _time(name: str, value: object) -> datetime | None:
+    return None if value is None else check_time(name, value)
 
 
 @final
@@ -14,8 +94,9 @@ class RunList:
 
     ::
 
-        page = await client.list(status="failed")              # one page, with a cursor
-        async for run in client.list(status="failed"): ...     # all of them, page by page
+        page = await client.list(status="failed")  # one page, with a cursor
+        async for run in client.list(status="failed"):
+            ...  # all of them, page by page
 
     Iterating again begins again.
     """

@@ -90,27 +90,24 @@ def _init_fields(cls: type, types: dict[str, Any]) -> list[str]:
     return list(types)
 
 
-def _required(cls: type) -> frozenset[str]:
+def _required(cls: type) -> tuple[str, ...]:
+    """Return the names of the fields that must be there, in order of declaration."""
     if attrs.has(cls):
-        return frozenset(
+        return tuple(
             field.name
             for field in attrs.fields(cls)
             if field.init and field.default is attrs.NOTHING
         )
     if dataclasses.is_dataclass(cls):
         missing = dataclasses.MISSING
-        return frozenset(
+        return tuple(
             field.name
             for field in dataclasses.fields(cls)
             if field.init and field.default is missing and field.default_factory is missing
         )
-    return typed_dict_required(cls)
-
-
-def typed_dict_required(cls: Any) -> frozenset[str]:
-    """Return the keys that a TypedDict must have."""
-    required: frozenset[str] = cls.__required_keys__
-    return required
+    typed_dict = cast("Any", cls)
+    keys: frozenset[str] = typed_dict.__required_keys__
+    return tuple(name for name in typing.get_type_hints(typed_dict) if name in keys)
 
 
 def _fields_codec(cls: type, codecs: dict[str, Codec]) -> Codec:
@@ -151,7 +148,10 @@ def _write_and_read(cls: type, codecs: dict[str, Codec]) -> tuple[Encode, Decode
         name: override(unstruct_hook=codec.encode, struct_hook=codec.decode)
         for name, codec in codecs.items()
     }
-    return _make_write(cls, _cattrs, **hooks), _make_read(cls, _cattrs, **hooks)
+    # Parameters are in the hooks already, but cattrs insists on something for each of them.
+    parameters: tuple[Any, ...] = getattr(cls, "__parameters__", ())
+    filled: Any = cast("Any", cls)[(Any,) * len(parameters)] if parameters else cls
+    return _make_write(filled, _cattrs, **hooks), _make_read(filled, _cattrs, **hooks)
 
 
 def _plain_write_and_read(cls: Any, codecs: dict[str, Codec]) -> tuple[Encode, Decode]:
@@ -213,7 +213,7 @@ def _not_this_class(cls: type, value: object) -> Misfit:
     return wrong_class(cls, value)
 
 
-def _explain(json: dict[str, Any], codecs: dict[str, Codec], required: frozenset[str]) -> None:
+def _explain(json: dict[str, Any], codecs: dict[str, Codec], required: tuple[str, ...]) -> None:
     """Raise the misfit of the first field that does not fit, if there is one."""
     _explain_missing(json, required)
     for name, codec in codecs.items():
@@ -224,11 +224,11 @@ def _explain(json: dict[str, Any], codecs: dict[str, Codec], required: frozenset
                 raise misfit.at(f".{name}") from misfit.__cause__
 
 
-def _explain_missing(members: dict[str, Any], required: frozenset[str]) -> None:
-    missing = sorted(required - members.keys())
-    if missing:
-        reason = "missing"
-        raise Misfit(reason).at(f".{missing[0]}")
+def _explain_missing(members: dict[str, Any], required: tuple[str, ...]) -> None:
+    for name in required:
+        if name not in members:
+            reason = "missing"
+            raise Misfit(reason).at(f".{name}")
 
 
 # --- Field types ----------------------------------------------------------------------------------

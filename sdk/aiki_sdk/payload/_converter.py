@@ -32,6 +32,7 @@ from aiki_sdk.payload._unions import union_codec
 
 _ALL_KINDS: Final = frozenset[Kind](("null", "bool", "int", "float", "str", "array", "object"))
 _OBJECT: Final = frozenset[Kind](("object",))
+_ARRAY: Final = frozenset[Kind](("array",))
 
 _LISTS: Final = frozenset(
     (
@@ -44,6 +45,7 @@ _LISTS: Final = frozenset(
 )
 _SETS: Final = frozenset((set, collections.abc.Set, collections.abc.MutableSet))
 _DICTS: Final = frozenset((dict, collections.abc.Mapping, collections.abc.MutableMapping))
+_QUALIFIERS: Final = (typing.Annotated, typing.Final, typing.Required, typing.NotRequired)
 _NEVER: Final = (typing.NoReturn, typing.Never)
 
 
@@ -159,33 +161,31 @@ class PayloadConverter:
             self._codecs[type_] = codec
             return codec
 
-    def _compile(self, type_: Any) -> Codec:  # one case per kind of type
+    def _compile(self, type_: Any) -> Codec:
         origin = typing.get_origin(type_)
         arguments = typing.get_args(type_)
         if (custom := self._custom.get(type_ if origin is None else origin)) is not None:
             return custom
-        if type_ in (Any, object, Ellipsis) or isinstance(type_, ForwardRef):
+        if type_ is Any or type_ is object:
             return self._untyped
         if type_ in SCALARS:
             return SCALARS[type_]
-        if type_ in _NEVER:
-            return SCALARS[None]
-        if isinstance(type_, TypeVar):
-            return self.codec(type_.__bound__ or Any)
-        if isinstance(type_, TypeAliasType):
-            return self.codec(type_.__value__)
-        if isinstance(origin, TypeAliasType):
-            given = dict(zip(origin.__type_params__, arguments, strict=False))
-            return self.codec(fill(origin.__value__, given))
-        if (supertype := getattr(type_, "__supertype__", None)) is not None:
-            return self.codec(supertype)
-        if origin in (typing.Annotated, typing.Final, typing.Required, typing.NotRequired):
-            return self.codec(arguments[0])
+        if isinstance(type_, str | ForwardRef):
+            return self._compile_name(type_)
+        if (meant := _meant_by(type_, origin, arguments)) is not None:
+            return self.codec(meant)
         if origin is Literal:
             return literal_codec(arguments, self.codec)
         if origin in (Union, types.UnionType):
             return self._compile_union(arguments)
         return self._compile_class(type_, origin or type_, arguments)
+
+    def _compile_name(self, name: str | ForwardRef) -> Codec:
+        text = name if isinstance(name, str) else name.__forward_arg__
+        if text == "JsonValue":  # which contains itself by name
+            return self._untyped
+        reason = f"the annotation {text!r} cannot be resolved"
+        raise Misfit(reason)
 
     def _compile_union(self, arguments: tuple[Any, ...]) -> Codec:
         if Any in arguments or object in arguments:
@@ -295,11 +295,30 @@ class _Later:
             return self.done.decode(json)
 
         cls = typing.get_origin(self.type) or self.type
-        kinds = _OBJECT if has_fields(self.type) else _ALL_KINDS
+        kinds = _ALL_KINDS
+        if has_fields(self.type):
+            kinds = _OBJECT
+        elif is_named_tuple(cls):
+            kinds = _ARRAY
         return Codec(encode, decode, kinds, (cls,), getattr(cls, "__name__", str(cls)))
 
 
 _TOO_DEEP: Final = f"nested deeper than {DEPTH_MAX} levels, or contains itself"
+
+
+def _meant_by(type_: Any, origin: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return the type that an alias, a NewType, a type variable or a qualifier stands for."""
+    if isinstance(type_, TypeVar):
+        return type_.__bound__ or Any
+    if isinstance(type_, TypeAliasType):
+        return type_.__value__
+    if isinstance(origin, TypeAliasType):
+        return fill(origin.__value__, dict(zip(origin.__type_params__, arguments, strict=False)))
+    if origin in _QUALIFIERS:
+        return arguments[0]
+    if type_ in _NEVER:
+        return type(None)
+    return getattr(type_, "__supertype__", None)
 
 
 def _decode_untyped(json: Any, _type: object = None) -> Any:

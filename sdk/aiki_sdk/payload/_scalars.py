@@ -38,6 +38,9 @@ _DURATION: Final = re.compile(
     re.ASCII,
 )
 
+_EXACT_DAYS: Final = 2**33 // 86_400
+"""Days (272 years) from which on a double of seconds has no room left for microseconds."""
+
 
 # --- JSON's own types -----------------------------------------------------------------------------
 
@@ -192,10 +195,8 @@ def _read_bytearray(text: str) -> bytearray:
 def _encode_timedelta(value: Any) -> float | str:
     if not isinstance(value, timedelta):
         raise wrong_class(timedelta, value)
-    seconds = value.total_seconds()
-    if timedelta(seconds=seconds) == value:
-        return seconds
-    # Beyond 2**33 seconds a double has no room left for microseconds.
+    if value.microseconds == 0 or abs(value.days) < _EXACT_DAYS:
+        return value.total_seconds()
     magnitude = abs(value)
     whole = magnitude.days * 86_400 + magnitude.seconds
     sign = "-" if value < timedelta(0) else ""
@@ -260,11 +261,11 @@ def enum_codec(cls: type[Enum]) -> Codec:
         raise wrong_class(cls, value)
 
     def decode(json: Any, _type: object = None) -> Enum:
+        if json.__class__ not in _SCALAR_KINDS or (combine and json.__class__ is not int):
+            raise wrong_json(f"a value of {type_name(cls)}", json)
         member = known.get((json.__class__, json))
         if member is not None:
             return member
-        if json.__class__ not in _SCALAR_KINDS or (combine and json.__class__ is not int):
-            raise wrong_json(f"a value of {type_name(cls)}", json)
         try:
             found = cls(json)  # flags combined, and whatever `_missing_` accepts
         except (ValueError, TypeError) as error:

@@ -52,9 +52,7 @@ class ClientPort(Protocol):
         """
         ...
 
-    async def start_many(
-        self, requests: Sequence[StartRequest]
-    ) -> Sequence[StartResult | Problem]:
+    async def start_many(self, requests: Sequence[StartRequest]) -> Sequence[StartResult | Problem]:
         """Start many runs; each succeeds or fails by itself.
 
         Returns:

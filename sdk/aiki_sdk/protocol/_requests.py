@@ -112,7 +112,9 @@ def check_labels(name: str, labels: object) -> Mapping[str, str]:
     if len(pairs) > LABELS_MAX:
         raise LimitExceeded(f"the number of {name}", LABELS_MAX, len(pairs), "use fewer")
     return {
-        check_name("label", key): check_label_text(f"{name}[{key!r}]", value, LABEL_VALUE_LENGTH_MAX)
+        check_name("label", key): check_label_text(
+            f"{name}[{key!r}]", value, LABEL_VALUE_LENGTH_MAX
+        )
         for key, value in pairs.items()
     }
 

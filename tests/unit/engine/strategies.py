@@ -11,9 +11,11 @@ it is played. Names, times and calls come from small pools, so that they collide
 
 from __future__ import annotations
 
+import random
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import product
 from typing import Any, Final
 
 import attrs
@@ -91,98 +93,85 @@ def specs() -> st.SearchStrategy[en.RunCreated]:
     )
 
 
-errors = st.just(ERROR)
-spans = st.sampled_from(SPANS)
-timeouts = st.sampled_from((None, *SPANS, Micros(4000 * en.SECOND)))
-claims = st.sampled_from((*[CURRENT] * 12, ClaimRef(1, "stale"), ClaimRef(0, "claim-0")))
-event_names = st.sampled_from((*EVENTS, *EVENTS, "unheard-of"))
-children = st.sampled_from(CHILDREN)
-reasons = st.sampled_from((None, "because"))
-outputs = st.sampled_from((None, 1, "done"))
-ends = st.sampled_from((RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED))
+_CLAIMS: Final = (*[CURRENT] * 12, ClaimRef(1, "stale"), ClaimRef(0, "claim-0"))
+_ATTEMPTS: Final = (1, 2, 3)
+_OUTPUTS: Final = (None, 1, "done")
+_REASONS: Final = (None, "because")
+_ENDS: Final = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+_NAMES: Final = (*EVENTS, *EVENTS, "unheard-of")
+_TIMEOUTS: Final = (None, *SPANS, Micros(4000 * en.SECOND))
+_LENGTHS: Final = (*SPANS, Micros(-1), Micros(4000 * en.SECOND))
+
+
+def _await_event(call: Call, name: str | None, timeout: Micros | None, *, claim: ClaimRef) -> Any:
+    event = name or call.address.removeprefix("event:")
+    return en.AwaitEvent(call, event, timeout, claim=claim)
+
+
+def _await_child(child_id: str, timeout: Micros | None, *, claim: ClaimRef) -> Any:
+    return en.AwaitChild(Call(f"wait-child:{child_id}"), child_id, timeout, claim=claim)
+
+
+def _start_child(child_id: str, policy: OnParentEnd, depth: int, *, claim: ClaimRef) -> Any:
+    created = spec(parent=en.ParentLink(RUN_ID, policy), depth=depth)
+    return en.StartChild(Call(f"child:{child_id}"), child_id, created, policy, claim=claim)
+
+
+def _asked(make: Callable[..., Any], *pools: Sequence[Any]) -> list[Any]:
+    """Make every command that a client can say, over the product of what its fields can be."""
+    return [make(*values) for values in product(*pools)]
+
+
+def _said(make: Callable[..., Any], *pools: Sequence[Any]) -> list[Any]:
+    """Make every command that a worker can say, under every claim."""
+    return [make(*values, claim=claim) for values in product(*pools) for claim in _CLAIMS]
 
 
 @cache
-def per_command() -> Mapping[type[Any], st.SearchStrategy[Any]]:
-    """Return one strategy for each command of the union."""
-    tasks, any_call = st.sampled_from(TASKS), st.sampled_from(CALLS)
-    attempts = st.integers(1, 3)
-
-    def event_wait(call: Call, name: str | None, timeout: Micros | None, claim: ClaimRef) -> Any:
-        event = name or call.address.removeprefix("event:")
-        return en.AwaitEvent(call, event, timeout, claim=claim)
-
-    def start_child(child_id: str, policy: OnParentEnd, depth: int, claim: ClaimRef) -> Any:
-        created = spec(parent=en.ParentLink(RUN_ID, policy), depth=depth)
-        call = Call(f"child:{child_id}")
-        return en.StartChild(call, child_id, created, policy, claim=claim)
-
-    def await_child(child_id: str, timeout: Micros | None, claim: ClaimRef) -> Any:
-        call = Call(f"wait-child:{child_id}")
-        return en.AwaitChild(call, child_id, timeout, claim=claim)
-
-    make = st.builds
+def every_command() -> Mapping[type[Any], Sequence[Any]]:
+    """Return for each command of the union all that is ever drawn of it."""
+    specs_again = (spec(), spec(events=EVENTS), spec(timeout=SPANS[-1]), spec(depth=3))
     return {
-        en.CreateRun: make(en.CreateRun, specs()),
-        en.AcceptEvent: make(
-            en.AcceptEvent, event_names, outputs, st.sampled_from((None, None, "ref-1", "ref-2"))
-        ),
-        en.PauseRun: make(en.PauseRun, reasons),
-        en.ResumeRun: st.just(en.ResumeRun()),
-        en.CancelRun: make(en.CancelRun, reasons, st.sampled_from((None, PARENT_ID))),
-        en.TerminateRun: make(en.TerminateRun, reasons),
-        en.WakeRun: make(en.WakeRun, st.sampled_from((None, "late", "nothing"))),
-        en.RetryRun: st.just(en.RetryRun()),
-        en.RequeueRun: st.just(en.RequeueRun()),
-        en.Elapse: st.just(en.Elapse()),
-        en.ClaimRun: make(en.ClaimRun, st.just("wrk_1"), st.sampled_from(("claim-0", "claim-1"))),
-        en.LoseClaim: make(
-            en.LoseClaim, st.sampled_from((CURRENT_EPOCH, CURRENT_EPOCH, 1)), st.just("gone")
-        ),
-        en.StallRun: make(en.StallRun, st.just("nobody serves it")),
-        en.EndChild: make(en.EndChild, children, ends, outputs, st.none() | errors),
-        en.RecordSuccess: make(en.RecordSuccess, tasks, attempts, outputs, claim=claims),
-        en.RecordFailure: make(
-            en.RecordFailure, tasks, attempts, errors, st.sampled_from((None, *SPANS)), claim=claims
-        ),
-        en.StartSleep: make(
-            en.StartSleep,
-            st.sampled_from(SLEEPS),
-            st.sampled_from((*SPANS, Micros(-1), Micros(4000 * en.SECOND))),
-            claim=claims,
-        ),
-        en.AwaitEvent: make(
-            event_wait,
-            st.sampled_from(EVENT_WAITS),
-            st.sampled_from((None, None, None, None, "unheard-of")),
-            timeouts,
-            claims,
-        ),
-        en.AwaitChild: make(await_child, children, timeouts, claims),
-        en.AbandonWait: make(en.AbandonWait, any_call, claim=claims),
-        en.StartChild: make(
-            start_child, children, st.sampled_from(OnParentEnd), st.sampled_from((1, 1, 1, 3)), claims
-        ),
-        en.RecordValue: make(en.RecordValue, st.sampled_from(VALUES), outputs, claim=claims),
-        en.ParkRun: make(
-            en.ParkRun,
-            st.sampled_from((*[EVERY_WAIT] * 8, (), CALLS[-1:])),
-            st.booleans(),
-            claim=claims,
-        ),
-        en.ReleaseClaim: make(en.ReleaseClaim, st.just("shutdown"), claim=claims),
-        en.CompleteRun: make(en.CompleteRun, outputs, claim=claims),
-        en.FailRun: make(
-            en.FailRun, errors, st.booleans(), st.floats(0, 1, allow_nan=False), claim=claims
-        ),
-        en.Diverge: make(en.Diverge, errors, claim=claims),
-        en.FinishCancel: make(en.FinishCancel, st.none() | errors, claim=claims),
+        en.CreateRun: _asked(en.CreateRun, specs_again),
+        en.AcceptEvent: _asked(en.AcceptEvent, _NAMES, _OUTPUTS, (None, None, "ref-1", "ref-2")),
+        en.PauseRun: _asked(en.PauseRun, _REASONS),
+        en.ResumeRun: _asked(en.ResumeRun),
+        en.CancelRun: _asked(en.CancelRun, _REASONS, (None, PARENT_ID)),
+        en.TerminateRun: _asked(en.TerminateRun, _REASONS),
+        en.WakeRun: _asked(en.WakeRun, (None, "late", "nothing")),
+        en.RetryRun: _asked(en.RetryRun),
+        en.RequeueRun: _asked(en.RequeueRun),
+        en.Elapse: _asked(en.Elapse),
+        en.ClaimRun: _asked(en.ClaimRun, ("wrk_1", "wrk_2"), ("claim-0", "claim-1")),
+        en.UnparkRun: _asked(en.UnparkRun),
+        en.LoseClaim: _asked(en.LoseClaim, (CURRENT_EPOCH, CURRENT_EPOCH, 1), ("gone",)),
+        en.StallRun: _asked(en.StallRun, ("nobody serves it",)),
+        en.EndChild: _asked(en.EndChild, CHILDREN, _ENDS, _OUTPUTS, (None, ERROR)),
+        en.RecordSuccess: _said(en.RecordSuccess, TASKS, _ATTEMPTS, _OUTPUTS),
+        en.RecordFailure: _said(en.RecordFailure, TASKS, _ATTEMPTS, (ERROR,), (None, *SPANS)),
+        en.StartSleep: _said(en.StartSleep, SLEEPS, _LENGTHS),
+        en.AwaitEvent: _said(_await_event, EVENT_WAITS, (*[None] * 4, "unheard-of"), _TIMEOUTS),
+        en.AwaitChild: _said(_await_child, CHILDREN, _TIMEOUTS),
+        en.AbandonWait: _said(en.AbandonWait, CALLS),
+        en.StartChild: _said(_start_child, CHILDREN, tuple(OnParentEnd), (1, 1, 1, 3)),
+        en.RecordValue: _said(en.RecordValue, VALUES, _OUTPUTS),
+        en.ParkRun: _said(en.ParkRun, (*[EVERY_WAIT] * 8, (), CALLS[-1:]), (True, False)),
+        en.ReleaseClaim: _said(en.ReleaseClaim, ("shutdown",)),
+        en.CompleteRun: _said(en.CompleteRun, _OUTPUTS),
+        en.FailRun: _said(en.FailRun, (ERROR,), (True, False), (0.0, 0.5, 1.0)),
+        en.Diverge: _said(en.Diverge, (ERROR,)),
+        en.FinishCancel: _said(en.FinishCancel, (None, ERROR)),
     }
 
 
 def commands() -> st.SearchStrategy[Command]:
     """Draw any command of the union, each kind as often as the others."""
-    return st.one_of(*per_command().values())
+    return st.one_of(*map(st.sampled_from, every_command().values()))
+
+
+def one_of_each() -> st.SearchStrategy[tuple[Command, ...]]:
+    """Draw one command of every kind."""
+    return st.tuples(*map(st.sampled_from, every_command().values()))
 
 
 # Out of how many draws a command of a play is of a kind; 4 where nothing is said. What brings a run
@@ -197,7 +186,7 @@ _WEIGHTS: Final[Mapping[type[Any], int]] = {
     en.Diverge: 1,
     en.Elapse: 12,
     en.EndChild: 8,
-    en.FailRun: 2,
+    en.FailRun: 3,
     en.FinishCancel: 2,
     en.ParkRun: 16,
     en.RecordFailure: 8,
@@ -207,23 +196,9 @@ _WEIGHTS: Final[Mapping[type[Any], int]] = {
     en.StartChild: 12,
     en.StartSleep: 12,
     en.TerminateRun: 1,
+    en.UnparkRun: 1,
 }
-
-
-def _kinds(*, worker: bool) -> list[type[Any]]:
-    return [
-        kind
-        for kind in per_command()
-        if worker or not issubclass(kind, en.WorkerCommand)
-        for _ in range(_WEIGHTS.get(kind, 4))
-    ]
-
-
-# Composite, because the built-up strategy would print itself in full in every report.
-@st.composite
-def _likely_commands(draw: st.DrawFn, kinds: list[type[Any]]) -> Command:
-    command: Command = draw(per_command()[draw(st.sampled_from(kinds))])
-    return command
+_POOL_SIZE: Final = 8_000
 
 
 @attrs.frozen
@@ -246,21 +221,29 @@ class Move:
     claim: bool = True
 
 
-@st.composite
-def _moves(draw: st.DrawFn) -> Move:
-    return Move(
-        draw(_likely_commands(_kinds(worker=True))),
-        draw(_likely_commands(_kinds(worker=False))),
-        draw(st.sampled_from((*SPANS[:1] * 4, *SPANS))),
-        draw(st.sampled_from((False, False, True))),
-        draw(st.sampled_from((True, True, True, False))),
-    )
+@cache
+def _move_pool() -> Sequence[Move]:
+    """Make the moves of all plays once: drawing one of them is one choice, and so is cheap."""
+    chance = random.Random(0)
+    every = every_command()
+    kinds = [kind for kind in every for _ in range(_WEIGHTS.get(kind, 4))]
+    clients = [kind for kind in kinds if not issubclass(kind, en.WorkerCommand)]
+    return [
+        Move(
+            chance.choice(every[chance.choice(kinds)]),
+            chance.choice(every[chance.choice(clients)]),
+            chance.choice((*SPANS[:1] * 4, *SPANS)),
+            chance.random() < 0.3,
+            chance.random() < 0.9,
+        )
+        for _ in range(_POOL_SIZE)
+    ]
 
 
 @cache
 def moves() -> st.SearchStrategy[Move]:
     """Draw one step of a play."""
-    return _moves()
+    return st.sampled_from(_move_pool())
 
 
 @attrs.define(eq=False)
@@ -275,8 +258,18 @@ class Step:
     entries: tuple[Entry, ...]
     after: RunState
 
+    def __str__(self) -> str:
+        told = type(self.command).__name__
+        fields = attrs.asdict(self.command, recurse=False)
+        given = ", ".join(f"{name}={value!s:.60}" for name, value in fields.items())
+        if isinstance(self.decision, en.Rejected):
+            outcome = self.decision.code
+        else:
+            outcome = ", ".join(entry.body.kind for entry in self.entries) or "nothing"
+        return f"{self.now - START} {told}({given}) -> {outcome}"
 
-@attrs.define(eq=False)
+
+@attrs.define(eq=False, repr=False)
 class Play:
     """A run's life so far: its state, its journal and every step that led there."""
 
@@ -286,6 +279,10 @@ class Play:
     journal: list[Entry] = attrs.Factory(list[Entry])
     steps: list[Step] = attrs.Factory(list[Step])
     claims: int = 0
+
+    def __repr__(self) -> str:
+        """Tell the story; the states in full would bury what a failing test has to say."""
+        return "\n".join(["a play:", *map(str, self.steps)])
 
     def offer(self) -> en.ClaimOffer:
         """Make an offer with a claim id that was never used."""
@@ -366,14 +363,18 @@ def played(created: en.RunCreated | None, moves_made: Iterable[Move]) -> Play:
     return play
 
 
+# Composite and not `builds`, whose values are printed as the whole call that built them.
+@st.composite
+def _plays(draw: st.DrawFn) -> Play:
+    created = draw(specs()) if draw(st.sampled_from((True,) * 15 + (False,))) else None
+    few, many = st.lists(moves(), max_size=8), st.lists(moves(), min_size=25, max_size=40)
+    return played(created, draw(few | many | many))
+
+
 @cache
 def plays() -> st.SearchStrategy[Play]:
     """Draw a run's life: a few moves or many, nearly always begun."""
-    begun = st.sampled_from((True,) * 15 + (False,)).flatmap(
-        lambda exists: specs() if exists else st.none()
-    )
-    few, many = st.lists(moves(), max_size=8), st.lists(moves(), min_size=25, max_size=40)
-    return st.builds(played, begun, few | many | many)
+    return _plays()
 
 
 def states() -> st.SearchStrategy[RunState]:

@@ -31,8 +31,9 @@ from tests.unit.engine.strategies import (
     clone,
     commands,
     facts,
+    every_command,
     moves,
-    per_command,
+    one_of_each,
     plays,
 )
 
@@ -41,8 +42,6 @@ COMMANDS: tuple[type[Command], ...] = typing.get_args(Command)
 SAID_AGAIN_MEANS_AGAIN = (en.AcceptEvent, en.StartSleep, en.WakeRun)
 """What is no repetition when it is said twice: another event without a reference id, the next
 sleep to wake, and the rest of a sleep that the code made longer."""
-
-one_of_each: st.SearchStrategy[tuple[Command, ...]] = st.tuples(*per_command().values())
 
 
 def bodies(step: Step) -> list[en.Body]:
@@ -58,7 +57,7 @@ def changed(step: Step) -> bool:
 # --- decide ---------------------------------------------------------------------------------------
 
 
-@given(plays(), one_of_each, st.booleans())
+@given(plays(), one_of_each(), st.booleans())
 def test_every_command_is_answered_in_every_state(
     play: Play, every: tuple[Command, ...], standby: bool
 ) -> None:
@@ -74,7 +73,7 @@ def test_every_command_is_answered_in_every_state(
             assert decision.message, "a refusal says why"
 
 
-@given(plays(), one_of_each)
+@given(plays(), one_of_each())
 def test_deciding_never_changes_the_state(play: Play, every: tuple[Command, ...]) -> None:
     before = facts(play.state)
     for command in every:
@@ -115,7 +114,7 @@ def test_seq_rises_by_exactly_one(play: Play) -> None:
 def test_every_command_has_exactly_one_rule() -> None:
     assert set(en.RULES) == set(COMMANDS)
     assert len(COMMANDS) == len(set(COMMANDS))
-    assert set(per_command()) == set(COMMANDS), "and a strategy that draws it"
+    assert set(every_command()) == set(COMMANDS), "and a strategy that draws it"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
@@ -256,7 +255,7 @@ def test_tasks_count_their_attempts_and_end_once(play: Play) -> None:
 # --- Commands said twice --------------------------------------------------------------------------
 
 
-@given(plays(), one_of_each)
+@given(plays(), one_of_each())
 def test_a_command_said_again_changes_nothing(play: Play, every: tuple[Command, ...]) -> None:
     """Whatever took effect is found in the state, or the claim that it was said under is over."""
     for command in every:

@@ -15,9 +15,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from aiki_actors.engine import Projection
-
 from aiki_actors.storage._changes import EncodedChange
 from aiki_actors.storage._port import Appended, AppendResult, ReferenceTaken, SeqConflict
+
 from ._rows import JOURNAL, LABELS, NOTICES, RUNS, ManyRows, Value, run_row
 
 _APPENDED = Appended()
@@ -27,13 +27,11 @@ class Refused(Exception):
     """A change does not continue its run's journal."""
 
 
-# A join in this order, one row of VALUES after the other, is one look-up each.
+# A join in this order, from each given row to the journal, is one look-up each.
 _PREDECESSORS = ManyRows(
-    "SELECT count(*) FROM (VALUES",
-    "(?, ?)",
+    "SELECT count(*)",
     2,
-    ") AS wanted CROSS JOIN journal"
-    " ON journal.run_id = wanted.column1 AND journal.seq = wanted.column2",
+    "CROSS JOIN journal ON journal.run_id = given.column1 AND journal.seq = given.column2",
 )
 
 
@@ -66,9 +64,7 @@ def write_all(connection: sqlite3.Connection, changes: Sequence[EncodedChange]) 
         connection.executemany("DELETE FROM notices WHERE id = ?", [(one,) for one in settled])
 
 
-def _check_predecessors(
-    connection: sqlite3.Connection, changes: Sequence[EncodedChange]
-) -> None:
+def _check_predecessors(connection: sqlite3.Connection, changes: Sequence[EncodedChange]) -> None:
     """Check that each change begins where its run's journal, or its change before, ends."""
     last: dict[str, int] = {}
     wanted: list[Value] = []

@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from aiki_sdk import StorageError, StorageLocked, StorageReadOnly
 from attrs import frozen
+
+from aiki_sdk import StorageError, StorageLocked, StorageReadOnly
 
 from ._settings import SqliteSettings
 

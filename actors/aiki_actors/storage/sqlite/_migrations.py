@@ -12,8 +12,9 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-from aiki_sdk import StorageError, StorageTooNew
 from attrs import frozen
+
+from aiki_sdk import StorageError, StorageTooNew
 
 APPLICATION_ID: Final = 0x41494B49
 """What marks a file as ours in its header: `AIKI`."""
@@ -39,7 +40,7 @@ class Migration:
 def migrations() -> tuple[Migration, ...]:
     """Return every step of the schema that this release knows, in order."""
     found: list[Migration] = []
-    for file in (resources.files(__package__) / "migrations").iterdir():
+    for file in (resources.files(__name__.rpartition(".")[0]) / "migrations").iterdir():
         stem, _, suffix = file.name.rpartition(".")
         if suffix == "sql":
             number, _, name = stem.partition("_")
@@ -85,7 +86,9 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
         for step in known[version:]:
             for statement in statements(step.script):
                 connection.execute(statement)
-            connection.execute("INSERT INTO schema_version VALUES (?, ?)", (step.version, step.name))
+            connection.execute(
+                "INSERT INTO schema_version VALUES (?, ?)", (step.version, step.name)
+            )
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -105,7 +108,9 @@ def _version(connection: sqlite3.Connection, name: str) -> int:
             "choose another file",
             details={"database": name, "application_id": owner},
         )
-    (version,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+    (version,) = connection.execute(
+        "SELECT coalesce(max(version), 0) FROM schema_version"
+    ).fetchone()
     newest = migrations()[-1].version
     if version > newest:
         raise StorageTooNew(

@@ -1,25 +1,28 @@
-"""Everything that is read, each question as one query that an index answers.
+"""Everything that is read: each question one query, each query answered by an index.
 
-Listings name the index that they use (`INDEXED BY`), so that a plan never depends on statistics:
-the most selective filter chooses it, the others are checked on the rows that it leads to. Several
-statuses are as many ordered searches, of which each gives a page at most.
+The queries about many runs name their index (`INDEXED BY`), so that no plan depends on statistics.
+A listing is led by its most selective filter; the others are checked on the rows that it leads to.
+Several statuses are as many ordered searches, each of which gives a page at most.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import cast
+from typing import Final, cast
 
-from aiki_sdk import dumps
 from attrs import frozen
 
 from aiki_actors.engine import Entry, Micros, Notice, Projection
 from aiki_actors.storage._codec import decode_entry, decode_notice
 from aiki_actors.storage._listing import created_bounds, read_cursor, write_cursor
 from aiki_actors.storage._port import ClaimedRun, DueRun, ReadyRun, RunFilter, RunPage
+from aiki_sdk import dumps
 
-from ._rows import COLUMNS, PRIORITIES, RunRow, Value, run_of
+from ._rows import COLUMNS, PRIORITIES, Value, run_of
+
+_NEWEST_FIRST: Final = "ORDER BY created_at DESC, run_id DESC"
+_RUN_COLUMNS: Final = ", ".join(f"runs.{column}" for column in COLUMNS.split(", "))
 
 
 @frozen
@@ -29,9 +32,8 @@ class Query:
     text: str
     values: tuple[Value, ...]
 
-    def rows(self, connection: sqlite3.Connection) -> list[tuple[Value, ...]]:
-        """Run it."""
-        return connection.execute(self.text, self.values).fetchall()
+
+# --- One run --------------------------------------------------------------------------------------
 
 
 def journal(
@@ -52,56 +54,255 @@ def one_run(connection: sqlite3.Connection, run_id: str) -> Projection | None:
     return None if row is None else run_of(row)
 
 
-def find_query(namespace: str, workflow: str, reference_id: str) -> Query:
-    """Ask for the run that holds a reference id."""
-    return Query(
-        f"SELECT {COLUMNS} FROM runs INDEXED BY runs_by_current_reference WHERE namespace = ?"
-        " AND workflow = ? AND reference_id = ? AND reference_current = 1",
-        (namespace, workflow, reference_id),
-    )
-
-
 def find(
     connection: sqlite3.Connection, namespace: str, workflow: str, reference_id: str
 ) -> Projection | None:
     """Return the run that holds a reference id, or None."""
-    rows = find_query(namespace, workflow, reference_id).rows(connection)
-    return run_of(cast("RunRow", rows[0])) if rows else None
+    row = connection.execute(
+        f"SELECT {COLUMNS} FROM runs INDEXED BY runs_by_current_reference WHERE namespace = ?"
+        " AND workflow = ? AND reference_id = ? AND reference_current = 1",
+        (namespace, workflow, reference_id),
+    ).fetchone()
+    return None if row is None else run_of(row)
 
 
 # --- Listings -------------------------------------------------------------------------------------
 
 
-@frozen
-class _Source:
-    """Where a listing's rows come from: tables in order, what leads into them, and its alias."""
+def runs(
+    connection: sqlite3.Connection, where: RunFilter, limit: int, cursor: str | None
+) -> RunPage:
+    """Return a page of runs, newest first."""
+    query = listing(where, limit + 1, None if cursor is None else read_cursor(cursor))
+    if query is None:
+        return RunPage((), None)
+    rows = connection.execute(query.text, query.values).fetchall()
+    found = tuple([run_of(row) for row in rows[:limit]])
+    return RunPage(found, write_cursor(found[-1]) if len(rows) > limit else None)
 
-    tables: str
-    conditions: tuple[str, ...]
-    values: tuple[Value, ...]
-    ordered_by: str
+
+def count(connection: sqlite3.Connection, where: RunFilter) -> int:
+    """Count the runs that a filter selects."""
+    query = counting(where)
+    if query is None:
+        return 0
+    return int(connection.execute(query.text, query.values).fetchone()[0])
 
 
-def _source(where: RunFilter) -> _Source:
-    """Choose the index, by the filter that leaves the fewest runs."""
-    namespace = ("runs.namespace = ?",)
-    values: tuple[Value, ...] = (where.namespace,)
-    if where.reference_id is not None:
-        index, extra, key = "reference", namespace, where.reference_id
-        return _indexed(index, (*extra, "runs.reference_id = ?"), (*values, key))
-    if where.parent_id is not None:
-        conditions = ("runs.parent_id = ?", "runs.namespace = ?")
-        return _indexed("parent", conditions, (where.parent_id, where.namespace))
-    if where.labels:
-        name, value = where.labels[0]
-        return _Source(
-            "run_labels CROSS JOIN runs ON runs.run_id = run_labels.run_id",
-            ("run_labels.namespace = ?", "run_labels.name = ?", "run_labels.value = ?"),
-            (where.namespace, name, value),
-            "run_labels",
+def listing(where: RunFilter, limit: int, end: tuple[int, str] | None) -> Query | None:
+    """Ask for the runs of a filter that were created before `end`; None: there can be none."""
+    texts: list[str] = []
+    values: list[Value] = []
+    for arm in _arms(where, end):
+        texts.append(
+            f"SELECT * FROM (SELECT {_RUN_COLUMNS} FROM {arm.text}"
+            f" ORDER BY {_leader(where)}.created_at DESC, {_leader(where)}.run_id DESC LIMIT ?)"
         )
+        values += (*arm.values, limit)
+    if not texts:
+        return None
+    if len(texts) == 1:
+        return Query(texts[0], tuple(values))
+    return Query(f"{' UNION ALL '.join(texts)} {_NEWEST_FIRST} LIMIT ?", (*values, limit))
+
+
+def counting(where: RunFilter) -> Query | None:
+    """Ask how many runs a filter selects; None: there can be none."""
+    arms = _arms(where, None)
+    if not arms:
+        return None
+    text = " + ".join([f"(SELECT count(*) FROM {arm.text})" for arm in arms])
+    return Query(f"SELECT {text}", tuple([value for arm in arms for value in arm.values]))
+
+
+def _leader(where: RunFilter) -> str:
+    """Name the table whose index leads, and gives the order."""
+    led_by_label = where.labels and where.reference_id is None and where.parent_id is None
+    return "run_labels" if led_by_label else "runs"
+
+
+def _arms(where: RunFilter, end: tuple[int, str] | None) -> list[Query]:
+    """Return what follows FROM, once for each search that the filter takes."""
+    conditions, values = _conditions(where)
+    leader = _leader(where)
+    _add_bounds(where, end, leader, conditions, values)
+    if leader == "run_labels":
+        name, label = where.labels[0]
+        source = "run_labels CROSS JOIN runs ON runs.run_id = run_labels.run_id"
+        lead = "run_labels.namespace = ? AND run_labels.name = ? AND run_labels.value = ?"
+        text = f"{source} WHERE {' AND '.join([lead, *conditions])}"
+        arms = [Query(text, (where.namespace, name, label, *values))]
+    else:
+        text = f"runs INDEXED BY {_index(where)} WHERE {' AND '.join(conditions)}"
+        arms = [Query(text, tuple(values))]
+    if where.status is None:
+        return arms
+    return [
+        Query(f"{arm.text} AND runs.status = ?", (*arm.values, status.value))
+        for arm in arms
+        for status in dict.fromkeys(where.status)
+    ]
+
+
+def _index(where: RunFilter) -> str:
+    if where.reference_id is not None:
+        return "runs_by_reference"
+    if where.parent_id is not None:
+        return "runs_by_parent"
     if where.status is not None:
-        return _indexed("status", (*namespace, "runs.status = ?"), values)
+        return "runs_by_status"
     if where.workflow is not None:
-        return _indexed("workflow", (*namespace, "runs.workflow = ?"), (*values, where.workflow))
-    return _indexed("creation", namespace, values)
+        return "runs_by_workflow"
+    return "runs_by_creation"
+
+
+def _conditions(where: RunFilter) -> tuple[list[str], list[Value]]:
+    """Return the conditions on the row itself, but for the status."""
+    conditions: list[str] = ["runs.namespace = ?"]
+    values: list[Value] = [where.namespace]
+    for column, value in (
+        ("workflow", where.workflow),
+        ("version", where.version),
+        ("reference_id", where.reference_id),
+        ("parent_id", where.parent_id),
+    ):
+        if value is not None:
+            conditions.append(f"runs.{column} = ?")
+            values.append(value)
+    for name, label in where.labels:
+        conditions.append(
+            "EXISTS (SELECT 1 FROM run_labels AS also WHERE also.namespace = runs.namespace"
+            " AND also.name = ? AND also.value = ? AND also.created_at = runs.created_at"
+            " AND also.run_id = runs.run_id)"
+        )
+        values += (name, label)
+    return conditions, values
+
+
+def _add_bounds(
+    where: RunFilter,
+    end: tuple[int, str] | None,
+    leader: str,
+    conditions: list[str],
+    values: list[Value],
+) -> None:
+    after, before = created_bounds(where)
+    if after is not None:
+        conditions.append(f"{leader}.created_at >= ?")
+        values.append(after)
+    if before is not None:
+        conditions.append(f"{leader}.created_at < ?")
+        values.append(before)
+    if end is not None:
+        conditions.append(f"({leader}.created_at, {leader}.run_id) < (?, ?)")
+        values += end
+
+
+# --- Sweeps ---------------------------------------------------------------------------------------
+
+READY: Final = (
+    "SELECT run_id, namespace, workflow, version, pool, priority, ready_at"
+    " FROM runs INDEXED BY runs_by_readiness WHERE ready_at IS NOT NULL"
+    " AND run_id NOT IN (SELECT value FROM json_each(?))"
+    " ORDER BY priority, ready_at, run_id LIMIT ?"
+)
+DUE: Final = (
+    "SELECT run_id, due_at FROM runs INDEXED BY runs_by_due_time"
+    " WHERE due_at IS NOT NULL AND due_at < ? ORDER BY due_at, run_id LIMIT ?"
+)
+DUE_AFTER: Final = (
+    "SELECT run_id, due_at FROM runs INDEXED BY runs_by_due_time"
+    " WHERE due_at IS NOT NULL AND due_at < ? AND (due_at, run_id) > (?, ?)"
+    " ORDER BY due_at, run_id LIMIT ?"
+)
+CLAIMED: Final = (
+    "SELECT run_id, worker_id, epoch FROM runs INDEXED BY runs_by_claim"
+    " WHERE worker_id IS NOT NULL AND run_id > ? ORDER BY run_id LIMIT ?"
+)
+NOTICES: Final = (
+    "SELECT id, source_id, target_id, kind, format, body FROM notices"
+    " WHERE id > ? ORDER BY id LIMIT ?"
+)
+ENDED: Final = (
+    "SELECT run_id FROM runs INDEXED BY runs_by_end WHERE ended_at IS NOT NULL AND ended_at < ?"
+    " ORDER BY ended_at, run_id LIMIT ?"
+)
+ENDED_IN: Final = (
+    "SELECT run_id FROM runs INDEXED BY runs_by_end WHERE ended_at IS NOT NULL AND ended_at < ?"
+    " AND namespace = ? ORDER BY ended_at, run_id LIMIT ?"
+)
+
+
+def ready(connection: sqlite3.Connection, limit: int, exclude: Sequence[str]) -> list[ReadyRun]:
+    """Return runs that stand in the queue, by priority, then oldest first."""
+    rows = connection.execute(READY, (dumps(list(exclude)).decode(), limit)).fetchall()
+    return [
+        ReadyRun(run_id, namespace, workflow, version, pool, PRIORITIES[rank], Micros(ready_at))
+        for run_id, namespace, workflow, version, pool, rank, ready_at in rows
+    ]
+
+
+def due(
+    connection: sqlite3.Connection, before: Micros, limit: int, after: DueRun | None
+) -> list[DueRun]:
+    """Return runs due before a time, from behind `after`."""
+    if after is None:
+        rows = connection.execute(DUE, (before, limit)).fetchall()
+    else:
+        values = (before, after.due_at, after.run_id, limit)
+        rows = connection.execute(DUE_AFTER, values).fetchall()
+    return [DueRun(run_id, Micros(due_at)) for run_id, due_at in rows]
+
+
+def claimed(connection: sqlite3.Connection, limit: int, after: str | None) -> list[ClaimedRun]:
+    """Return claimed runs in order of run id, from behind `after`."""
+    rows = connection.execute(CLAIMED, (after or "", limit)).fetchall()
+    return [ClaimedRun(*row) for row in rows]
+
+
+def notices(connection: sqlite3.Connection, limit: int, after: str | None) -> list[Notice]:
+    """Return notices that are still owed, in order of id, from behind `after`."""
+    rows = connection.execute(NOTICES, (after or "", limit)).fetchall()
+    return [decode_notice(*row) for row in rows]
+
+
+def size_bytes(connection: sqlite3.Connection) -> int:
+    """Return the size of the database without its write-ahead log, free pages included."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    return int(pages) * int(page_bytes)
+
+
+# --- Deleting -------------------------------------------------------------------------------------
+
+_DELETIONS: Final = (
+    # Labels are found by their key, which is made from the row; it has to be there still.
+    "DELETE FROM run_labels WHERE (namespace, name, value, created_at, run_id) IN ("
+    "SELECT runs.namespace, label.key, label.value, runs.created_at, runs.run_id"
+    " FROM runs, json_each(runs.labels) AS label"
+    " WHERE runs.run_id IN (SELECT value FROM json_each(?)))",
+    "DELETE FROM journal WHERE run_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM runs WHERE run_id IN (SELECT value FROM json_each(?))",
+)
+
+
+def delete_ended(
+    connection: sqlite3.Connection, before: Micros, limit: int, namespace: str | None
+) -> int:
+    """Delete runs that ended before a time, in one transaction; return how many."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if namespace is None:
+            rows = connection.execute(ENDED, (before, limit)).fetchall()
+        else:
+            rows = connection.execute(ENDED_IN, (before, namespace, limit)).fetchall()
+        run_ids = dumps([cast("str", run_id) for (run_id,) in rows]).decode()
+        if rows:
+            for statement in _DELETIONS:
+                connection.execute(statement, (run_ids,))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return len(rows)

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final, TypeAlias, cast
 
-from aiki_sdk import dumps, loads
-from aiki_sdk.protocol import Priority, RunStatus
 from attrs import frozen
 
 from aiki_actors.engine import FORMAT, Micros, Projection
+from aiki_sdk import dumps, loads
+from aiki_sdk.protocol import Priority, RunStatus
 
 Value: TypeAlias = str | int | bytes | None
 """What a column of ours can hold."""
@@ -41,17 +41,22 @@ _CHANGING: Final = (
 
 @frozen
 class ManyRows:
-    """An INSERT of any number of rows: `head`, then one `row` for each, then `tail`."""
+    """A statement over many rows: `head`, the rows as a table, `tail`.
+
+    The rows' columns are `column1` and so on. Rows whose first column is NULL fill a statement up
+    to its size; `tail` begins with the condition that leaves them out.
+    """
 
     head: str
-    row: str
     width: int
     tail: str = ""
-    rows_max: int = 64
+    rows_max: int = 256
 
     def statement(self, rows: int) -> str:
         """Return the statement for so many rows."""
-        return f"{self.head} {', '.join([self.row] * rows)} {self.tail}"
+        row = f"({', '.join('?' * self.width)})"
+        table = f"(VALUES {', '.join([row] * rows)}) AS given"
+        return f"{self.head} FROM {table} {self.tail}"
 
     def execute(self, connection: sqlite3.Connection, values: list[Value]) -> None:
         """Write rows, given as one flat list of their values.
@@ -63,14 +68,13 @@ class ManyRows:
             connection.execute(statement, part)
 
     def portions(self, values: list[Value]) -> Iterator[tuple[str, list[Value]]]:
-        """Cut rows into powers of two, each with its statement, largest first."""
-        start = 0
-        while start < len(values):
-            left = (len(values) - start) // self.width
-            rows = min(self.rows_max, 1 << (left.bit_length() - 1))
-            end = start + rows * self.width
-            yield _statement(self, rows), values[start:end]
-            start = end
+        """Cut rows into portions, each a power of two and filled up to it, with its statement."""
+        step = self.rows_max * self.width
+        for start in range(0, len(values), step):
+            part = values[start : start + step]
+            rows = 1 << (len(part) // self.width - 1).bit_length()
+            part += [None] * (rows * self.width - len(part))
+            yield _statement(self, rows), part
 
 
 @cache
@@ -78,30 +82,35 @@ def _statement(many: ManyRows, rows: int) -> str:
     return many.statement(rows)
 
 
+_GIVEN: Final = "WHERE column1 IS NOT NULL"
+
+
+def _columns(count: int) -> str:
+    return ", ".join([f"column{number}" for number in range(1, count + 1)])
+
+
 JOURNAL: Final = ManyRows(
-    "INSERT INTO journal (run_id, seq, at, kind, body, format) VALUES",
-    f"(?, ?, ?, ?, ?, {FORMAT})",
+    f"INSERT INTO journal (run_id, seq, at, kind, body, format) SELECT {_columns(5)}, {FORMAT}",
     5,
+    _GIVEN,
 )
 RUNS: Final = ManyRows(
-    f"INSERT INTO runs ({COLUMNS}, reference_current) VALUES",
-    f"({', '.join('?' * _RUN_WIDTH)}, ?)",
+    f"INSERT INTO runs ({COLUMNS}, reference_current) SELECT {_columns(_RUN_WIDTH + 1)}",
     _RUN_WIDTH + 1,
-    "ON CONFLICT (run_id) DO UPDATE SET "
-    + ", ".join(f"{column} = excluded.{column}" for column in _CHANGING),
-    rows_max=32,
+    f"{_GIVEN} ON CONFLICT (run_id) DO UPDATE SET "
+    + ", ".join([f"{column} = excluded.{column}" for column in _CHANGING]),
+    rows_max=64,
 )
 LABELS: Final = ManyRows(
-    "INSERT INTO run_labels (namespace, name, value, created_at, run_id) VALUES",
-    "(?, ?, ?, ?, ?)",
+    f"INSERT INTO run_labels (namespace, name, value, created_at, run_id) SELECT {_columns(5)}",
     5,
+    _GIVEN,
 )
 NOTICES: Final = ManyRows(
-    "INSERT INTO notices (id, source_id, target_id, kind, body, format) VALUES",
-    f"(?, ?, ?, ?, ?, {FORMAT})",
+    "INSERT INTO notices (id, source_id, target_id, kind, body, format)"
+    f" SELECT {_columns(5)}, {FORMAT}",
     5,
-    "ON CONFLICT (id) DO NOTHING",
-    rows_max=16,
+    f"{_GIVEN} ON CONFLICT (id) DO NOTHING",
 )
 
 

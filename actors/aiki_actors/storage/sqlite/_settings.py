@@ -35,7 +35,7 @@ class SqliteSettings:
         default="full", validator=validators.in_(("full", "normal"))
     )
     busy_timeout_s: float = field(default=5.0, validator=validators.ge(0))
-    outcome_wait_s: float = field(default=30.0, validator=_positive)
+    outcome_wait_s: float = field(default=30.0, validator=validators.gt(0))
     readers_max: int = field(default=4, validator=_positive)
     batch_changes_max: int = field(default=1000, validator=_positive)
     batch_bytes_max: int = field(default=8 * MIB, validator=_positive)

@@ -25,11 +25,11 @@ from threading import Thread
 from typing import Final, TypeAlias
 
 import trio
-from aiki_sdk import StorageError, UnknownOutcome
 from attrs import define, field, frozen
 
 from aiki_actors.storage._changes import EncodedChange
 from aiki_actors.storage._port import Appended, AppendResult
+from aiki_sdk import StorageError, UnknownOutcome
 
 from ._batch import Refused, write_all, write_each
 from ._connections import Database
@@ -46,7 +46,7 @@ class AppendRequest:
 
     changes: Sequence[EncodedChange]
     done: trio.Event = field(factory=trio.Event, init=False)
-    results: list[AppendResult] = field(factory=lambda: [], init=False)
+    results: list[AppendResult] = field(factory=lambda: list[AppendResult](), init=False)
     error: Exception | None = field(default=None, init=False)
 
 
@@ -81,7 +81,7 @@ class Writer:
     _token: trio.lowlevel.TrioToken
     opened: CallRequest = field(factory=lambda: CallRequest(_nothing), init=False)
     ended: trio.Event = field(factory=trio.Event, init=False)
-    _queue: SimpleQueue[_Queued] = field(factory=lambda: SimpleQueue(), init=False)
+    _queue: SimpleQueue[_Queued] = field(factory=lambda: SimpleQueue[_Queued](), init=False)
     _connection: sqlite3.Connection | None = field(default=None, init=False)
     _stopped: bool = field(default=False, init=False)
 
@@ -112,15 +112,19 @@ class Writer:
         try:
             with ExitStack() as stack:
                 stack.callback(self._disconnect)
-                self._perform(self.opened, lambda: self._open(stack))
-                if self.opened.error is None:
+                if self._opens(stack):
                     self._serve()
         finally:
             self._tell([self.ended])
 
-    def _open(self, stack: ExitStack) -> None:
-        self._database.own(stack)
-        migrate(self._connected(), self._database.name)
+    def _opens(self, stack: ExitStack) -> bool:
+        try:
+            self._database.own(stack)
+            migrate(self._connected(), self._database.name)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the caller must be told
+            self.opened.error = self._ours(error)
+        self._tell([self.opened.done])
+        return self.opened.error is None
 
     def _serve(self) -> None:
         held: _Queued | None = None
@@ -132,7 +136,7 @@ class Writer:
                     group, held = self._gather(request)
                     self._write(group)
                 case CallRequest():
-                    self._perform(request, lambda call=request.call: call(self._connected()))
+                    self._perform(request)
                 case _Stop():
                     return
 
@@ -177,6 +181,7 @@ class Writer:
         connection = self._connected()
         try:
             connection.execute("BEGIN IMMEDIATE")
+            results: list[list[AppendResult]]
             try:
                 write_all(connection, changes)
                 results = [[_APPENDED for _ in request.changes] for request in group]
@@ -234,9 +239,9 @@ class Writer:
             # Closing discards the transaction as well; the error that led here is raised on.
             self._disconnect()
 
-    def _perform(self, request: CallRequest, call: Callable[[], None]) -> None:
+    def _perform(self, request: CallRequest) -> None:
         try:
-            call()
+            request.call(self._connected())
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must be told
             request.error = self._ours(error)
         self._tell([request.done])

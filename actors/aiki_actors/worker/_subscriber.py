@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Never
 
 import trio
 from aiki_actors import engine as e
@@ -62,16 +62,8 @@ class WorkerSettings:
     shutdown_grace_s: float = 30.0
 
 
-@frozen
-class Drain:
-    """Take no more work, and give back what is held when its running tasks have ended."""
-
-
-SubscriberMessage = Drain
-
-
 @define(eq=False)
-class Subscriber(Actor[SubscriberMessage]):
+class Subscriber(Actor[Never]):
     """Routes what the server says to executors; implements the worker's inbox."""
 
     kind: ClassVar[str] = "subscriber"
@@ -89,7 +81,7 @@ class Subscriber(Actor[SubscriberMessage]):
     _warm: OrderedDict[str, None] = field(factory=OrderedDict, init=False)
     _around: Surroundings = field(init=False)
 
-    async def started(self, context: ActorContext[SubscriberMessage]) -> None:
+    async def started(self, context: ActorContext[Never]) -> None:
         """Begin to notice branches; executors come with assignments."""
         self._executors = context.system.supervisor(self.executors_path)
         limiter = trio.CapacityLimiter(self.settings.threads_max)
@@ -100,14 +92,17 @@ class Subscriber(Actor[SubscriberMessage]):
         trio.lowlevel.add_instrument(self.tracker)
 
     async def stopping(self, reason: StopReason) -> None:
-        """Stop noticing branches."""
+        """Take no more runs, let running tasks end within the grace, give the runs back."""
+        self.port.leave()
+        refs = list(self._refs.values())
+        with trio.move_on_after(self.settings.shutdown_grace_s):
+            for ref in refs:
+                if ref.alive and ref.name not in self._warm:
+                    ref.tell(Freeze("shutdown"))
+            for ref in refs:
+                if ref.name not in self._warm:
+                    await ref.wait_stopped()
         trio.lowlevel.remove_instrument(self.tracker)
-
-    async def handle(self, message: SubscriberMessage) -> None:
-        """Drain: freeze every executor; parked ones leave, running ones give their run back."""
-        for ref in list(self._refs.values()):
-            if ref.alive:
-                ref.tell(Freeze("shutdown"))
 
     def assign(self, assignment: Assignment) -> None:
         """Execute a run, or go on with a warm one."""
@@ -158,10 +153,12 @@ class Subscriber(Actor[SubscriberMessage]):
             if ref is not None:
                 ref.stop()
 
-    def _ended(self, run_id: str) -> None:
-        self._warm.pop(run_id, None)
-        self._refs.pop(run_id, None)
-        self.port.dropped(run_id)
+    def _ended(self, ref: ActorRef[ExecutorMessage]) -> None:
+        """Forget an executor, unless its run has another one by now."""
+        if self._refs.get(ref.name) is ref:
+            del self._refs[ref.name]
+            self._warm.pop(ref.name, None)
+            self.port.dropped(ref.name)
 
 
 def executors_spec(settings: WorkerSettings, executor_id: str = "executors") -> SupervisorSpec:

@@ -1,0 +1,270 @@
+"""The server's side of `ClientPort`: what clients ask, carried out by run actors and storage.
+
+Bound to one namespace: a run of another one is not found, whatever is asked of it. Nothing is
+decided here; requests become commands, answers become wire views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+from aiki_actors import engine as e
+from aiki_actors.storage import RunFilter, Storage, micros_of
+from aiki_sdk import (
+    AikiError,
+    AnyWorkflow,
+    Ids,
+    LimitExceeded,
+    NotFound,
+    ReferenceConflict,
+    WorkflowRegistry,
+)
+from aiki_sdk.protocol import (
+    BATCH_MAX,
+    ControlCommand,
+    ControlRequest,
+    EventReceipt,
+    Health,
+    HealthStatus,
+    JournalEntry,
+    OnConflict,
+    Outcome,
+    Priority,
+    Problem,
+    RunInfo,
+    RunPage,
+    RunQuery,
+    SendRequest,
+    StartRequest,
+    StartResult,
+    WorkflowInfo,
+)
+from attrs import define
+
+from ._hub import Hub
+from ._run_actor import ReferenceHeld
+from ._runs import Runs
+from ._updates import RunUpdates
+from ._views import journal_entry, run_summary
+
+_COMMANDS: Final[dict[ControlCommand, Callable[[ControlRequest], e.Command]]] = {
+    ControlCommand.CANCEL: lambda request: e.CancelRun(request.reason),
+    ControlCommand.TERMINATE: lambda request: e.TerminateRun(request.reason),
+    ControlCommand.PAUSE: lambda request: e.PauseRun(request.reason),
+    ControlCommand.RESUME: lambda _request: e.ResumeRun(),
+    ControlCommand.WAKE: lambda request: e.WakeRun(request.sleep),
+    ControlCommand.REQUEUE: lambda _request: e.RequeueRun(),
+    ControlCommand.RETRY: lambda _request: e.RetryRun(),
+}
+
+
+@define(eq=False)
+class ServerClientPort:
+    """One namespace of this server, as its clients see it."""
+
+    namespace: str
+    registry: WorkflowRegistry
+    storage: Storage
+    runs: Runs
+    hub: Hub[Outcome]
+    ids: Ids
+    now: Callable[[], e.Micros]
+    version: str = ""
+
+    async def start(self, request: StartRequest) -> StartResult:
+        """Start a run, or find the one that the reference id names; see `ClientPort.start`."""
+        workflow = self.registry.resolve(request.workflow, request.version)
+        workflow.decode_input(request.input)
+        spec = self._spec(workflow, request)
+        run_id = self.ids.run_id()
+        try:
+            await self.runs.do(run_id, e.CreateRun(spec), fresh=True)
+        except ReferenceHeld as held:
+            return await self._settle_conflict(request, spec, held)
+        return StartResult(run_id)
+
+    def _spec(self, workflow: AnyWorkflow, request: StartRequest) -> e.RunCreated:
+        """Copy what holds for the run: the request's word, else the workflow's own."""
+        settings = workflow.settings
+        start_at: e.Micros | None = None
+        if request.at is not None:
+            start_at = micros_of(request.at)
+        elif request.delay_s:
+            start_at = e.Micros(self.now() + round(request.delay_s * e.SECOND))
+        timeout_s = settings.timeout_s if request.timeout_s is None else request.timeout_s
+        return e.RunCreated(
+            namespace=self.namespace,
+            workflow=workflow.name,
+            version=workflow.version,
+            input=request.input,
+            input_hash=request.input_hash,
+            reference_id=request.reference_id,
+            pool=request.pool or settings.pool,
+            priority=Priority(request.priority or settings.priority),
+            labels=dict(request.labels),
+            retry=settings.retry.to_json() if request.retry is None else request.retry,
+            timeout=None if timeout_s is None else e.Micros(round(timeout_s * e.SECOND)),
+            start_at=start_at,
+            cancel_grace=e.Micros(round(settings.cancel_grace_s * e.SECOND)),
+            stall_on_divergence=settings.on_divergence == "stall",
+            events=tuple(workflow.events),
+        )
+
+    async def _settle_conflict(
+        self, request: StartRequest, spec: e.RunCreated, held: ReferenceHeld
+    ) -> StartResult:
+        """Apply `on_conflict` to the run that holds the reference id."""
+        existing_id = held.taken.run_id
+        same_input = held.taken.input_hash == request.input_hash
+        if request.on_conflict is OnConflict.RESTART_IF_ENDED:
+            row = await self.storage.run(existing_id)
+            if row is not None and row.status.terminal:
+                run_id = self.ids.run_id()
+                create = e.CreateRun(spec)
+                await self.runs.do(run_id, create, fresh=True, supersedes=existing_id)
+                return StartResult(run_id)
+        if same_input or request.on_conflict is OnConflict.RETURN_EXISTING:
+            return StartResult(existing_id, created=False)
+        message = (
+            f"reference id {request.reference_id!r} of workflow {spec.workflow!r} names run "
+            f"{existing_id}, which was started with another input; use another reference id, or "
+            "on_conflict='return_existing'"
+        )
+        raise ReferenceConflict(message, details={"run_id": existing_id})
+
+    async def start_many(self, requests: Sequence[StartRequest]) -> Sequence[StartResult | Problem]:
+        """Start many runs; each succeeds or fails by itself."""
+        if len(requests) > BATCH_MAX:
+            raise LimitExceeded("starts in one batch", BATCH_MAX, len(requests), "send them in parts")
+        results: list[StartResult | Problem | None] = [None] * len(requests)
+
+        async def start_one(number: int, request: StartRequest) -> None:
+            try:
+                results[number] = await self.start(request)
+            except AikiError as error:
+                results[number] = Problem.from_error(error)
+
+        async with trio.open_nursery() as nursery:
+            for number, request in enumerate(requests):
+                nursery.start_soon(start_one, number, request)
+        return [result for result in results if result is not None]
+
+    async def get(self, run_id: str) -> RunInfo:
+        """Return what is known of a run."""
+        info = await self.runs.view(run_id)
+        if info is None or info.namespace != self.namespace:
+            raise self._not_found(run_id)
+        return info
+
+    def _not_found(self, run_id: str) -> NotFound:
+        message = f"run {run_id} does not exist in namespace {self.namespace!r}"
+        return NotFound(message, details={"run_id": run_id})
+
+    async def find(self, workflow: str, reference_id: str) -> RunInfo:
+        """Return the run that holds a reference id now."""
+        row = await self.storage.find(self.namespace, workflow, reference_id)
+        if row is None:
+            message = (
+                f"no run of workflow {workflow!r} has reference id {reference_id!r} in namespace "
+                f"{self.namespace!r}"
+            )
+            raise NotFound(message)
+        return await self.get(row.run_id)
+
+    def _filter(self, query: RunQuery) -> RunFilter:
+        return RunFilter(
+            namespace=self.namespace,
+            status=query.status or None,
+            workflow=query.workflow,
+            version=query.version,
+            reference_id=query.reference_id,
+            parent_id=query.parent_id,
+            labels=tuple(query.labels.items()),
+            created_after=query.created_after,
+            created_before=query.created_before,
+        )
+
+    async def list(self, query: RunQuery) -> RunPage:
+        """Return a page of the runs that match, the newest first."""
+        page = await self.storage.runs(
+            self._filter(query), limit=query.limit, cursor=query.cursor
+        )
+        return RunPage(tuple(run_summary(row) for row in page.runs), page.cursor)
+
+    async def count(self, query: RunQuery) -> int:
+        """Count the runs that match."""
+        return await self.storage.count(self._filter(query))
+
+    async def journal(self, run_id: str, *, after: int, limit: int) -> Sequence[JournalEntry]:
+        """Return the entries with seq above `after`, in order, at most `limit`."""
+        row = await self.storage.run(run_id)
+        if row is None or row.namespace != self.namespace:
+            raise self._not_found(run_id)
+        entries = await self.storage.journal(run_id, after=after, limit=limit)
+        return [journal_entry(entry) for entry in entries]
+
+    async def result(self, run_id: str, *, wait_s: float | None) -> Outcome | None:
+        """Wait for a run's end; it is pushed, not polled."""
+        with self.hub.waiter(run_id) as waiter:
+            outcome = await self._outcome(run_id)
+            if outcome is not None or waiter.outcome is not None or wait_s == 0:
+                return outcome or waiter.outcome
+            if wait_s is None:
+                return await waiter.wait()
+            with trio.move_on_after(wait_s):
+                return await waiter.wait()
+        return None
+
+    async def _outcome(self, run_id: str) -> Outcome | None:
+        if not self.runs.is_active(run_id):
+            row = await self.storage.run(run_id)
+            if row is None or row.namespace != self.namespace:
+                raise self._not_found(run_id)
+            if not row.status.terminal:
+                return None
+        info = await self.get(run_id)
+        if not info.status.terminal:
+            return None
+        return Outcome(
+            status=info.status,
+            output=info.output,
+            error=info.error,
+            reason=info.reason,
+            continued_as=info.continued_as,
+        )
+
+    async def send(self, run_id: str, request: SendRequest) -> EventReceipt:
+        """Acknowledge an event for a run."""
+        command = e.AcceptEvent(request.event, request.data, request.reference_id)
+        entries = await self.runs.do(run_id, command, namespace=self.namespace)
+        if not entries:
+            return EventReceipt(None, duplicate=True)
+        return EventReceipt(entries[0].seq)
+
+    async def control(self, run_id: str, request: ControlRequest) -> None:
+        """Do something to a run; repeating what already took effect changes nothing."""
+        command = _COMMANDS[request.command](request)
+        await self.runs.do(run_id, command, namespace=self.namespace)
+
+    def updates(self, run_id: str, *, after: int, wait_s: float | None = None) -> RunUpdates:
+        """Open the stream of a run's updates with seq above `after`, past ones first."""
+        return RunUpdates(self.storage, self.hub, self.namespace, run_id, after, wait_s)
+
+    async def workflows(self) -> Sequence[WorkflowInfo]:
+        """Return the workflows that the server knows, by name, then version."""
+        known = sorted(self.registry, key=lambda workflow: (workflow.name, workflow.version))
+        return [WorkflowInfo(w.name, w.version, tuple(w.events)) for w in known]
+
+    async def health(self) -> Health:
+        """Return how the server is: it works if its database answers."""
+        try:
+            await self.storage.size_bytes()
+        except AikiError as error:
+            return Health(HealthStatus.UNAVAILABLE, {"storage": str(error)}, self.version)
+        return Health(HealthStatus.OK, {}, self.version)
+
+    async def aclose(self) -> None:
+        """Nothing to give back: the runtime's scope owns everything."""
+        await trio.lowlevel.checkpoint()

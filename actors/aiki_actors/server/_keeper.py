@@ -1,0 +1,171 @@
+"""The keeper: makes sure that nothing which the machinery forgot stays forgotten.
+
+Everything else in the server is quick and may lose a message; the keeper reads the database, which
+loses nothing, and repeats what is owed: claims of workers that are gone, ready runs that stand in no
+queue, notices that were not settled. At start that is the recovery after a crash.
+
+Invariant: whatever the keeper repeats is harmless when it was not forgotten after all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import ClassVar, Final, Never
+
+import trio
+from aiki_actors import engine as e
+from aiki_actors.kernel import Actor, ActorContext
+from aiki_actors.storage import Storage
+from aiki_sdk import AikiError
+from attrs import define, field, frozen
+
+from ._dispatcher import Dispatcher
+from ._runs import Runs
+from ._services import Do
+
+LOGGER: Final = logging.getLogger("aiki.server")
+
+
+@frozen
+class KeeperSettings:
+    """How often and how much the keeper sweeps.
+
+    Attributes:
+        sweep_s: seconds between two sweeps.
+        page: rows read at once.
+        parallel: runs that are woken at the same time during recovery.
+        undelivered_max: how long a ready run may stand unclaimed before it stalls.
+        retention: how long ended runs are kept; None: for ever.
+
+    """
+
+    sweep_s: float = 5.0
+    page: int = 500
+    parallel: int = 64
+    undelivered_max: timedelta = timedelta(hours=24)
+    retention: timedelta | None = timedelta(days=30)
+
+
+@define(eq=False)
+class Keeper(Actor[Never]):
+    """Sweeps the database."""
+
+    kind: ClassVar[str] = "keeper"
+    storage: Storage
+    runs: Runs
+    dispatcher: Dispatcher
+    now: Callable[[], e.Micros]
+    settings: KeeperSettings = field(factory=KeeperSettings)
+    recovered: trio.Event = field(factory=trio.Event)
+    _owed: set[str] = field(factory=set, init=False)
+    _first: bool = field(default=True, init=False)
+    _counts: dict[str, int] = field(factory=dict, init=False)
+
+    async def started(self, context: ActorContext[Never]) -> None:
+        """Begin to sweep."""
+        context.start_soon(self._keep)
+
+    def describe(self) -> str:
+        """Return what was found so far."""
+        return ", ".join(f"{count} {what}" for what, count in self._counts.items()) or "nothing lost"
+
+    async def _keep(self) -> None:
+        sweeps = (
+            self._lost_claims,
+            self._notices,
+            self._ready_runs,
+            self._undelivered,
+            self._ended_runs,
+        )
+        while True:
+            for sweep in sweeps:
+                await self._try(sweep)
+            self._first = False
+            self.recovered.set()
+            await trio.sleep(self.settings.sweep_s)
+
+    async def _try(self, sweep: Callable[[], Awaitable[None]]) -> None:
+        """Sweep; an error of the database is logged, the next sweep comes anyway."""
+        try:
+            await sweep()
+        except AikiError as error:
+            LOGGER.error("sweep %s failed and is repeated: %s", sweep.__name__, error)
+
+    def _count(self, what: str, number: int = 1) -> None:
+        self._counts[what] = self._counts.get(what, 0) + number
+
+    async def _lost_claims(self) -> None:
+        """Take back the claims of workers that are not connected."""
+        after: str | None = None
+        while True:
+            page = await self.storage.claimed(limit=self.settings.page, after=after)
+            lost = [run for run in page if run.worker_id not in self.dispatcher.sessions]
+            limiter = trio.CapacityLimiter(self.settings.parallel)
+            async with trio.open_nursery() as nursery:
+                for run in lost:
+                    reason = f"worker {run.worker_id} is not connected"
+                    command = e.LoseClaim(run.epoch, reason)
+                    nursery.start_soon(self._do, limiter, run.run_id, command)
+            self._count("claims lost", len(lost))
+            if len(page) < self.settings.page:
+                return
+            after = page[-1].run_id
+
+    async def _do(self, limiter: trio.CapacityLimiter, run_id: str, command: e.Command) -> None:
+        async with limiter:
+            try:
+                await self.runs.do(run_id, command)
+            except AikiError as error:
+                LOGGER.warning("run %s: %s", run_id, error)
+
+    async def _notices(self) -> None:
+        """Deliver what was owed at the sweep before and still is; at start, all of it."""
+        owed: set[str] = set()
+        after: str | None = None
+        while True:
+            page = await self.storage.notices(limit=self.settings.page, after=after)
+            for notice in page:
+                if self._first or notice.id in self._owed:
+                    self.runs.deliver(notice)
+                    self._count("notices repeated")
+                owed.add(notice.id)
+            if len(page) < self.settings.page:
+                break
+            after = page[-1].id
+            await trio.lowlevel.checkpoint()
+        self._owed = owed
+
+    async def _ready_runs(self) -> None:
+        """Put ready runs that stand in no queue into it, as far as it has room."""
+        queue = self.dispatcher.matcher.queue
+        room = queue.capacity - len(queue)
+        if room <= 0:
+            return
+        page = await self.storage.ready(limit=min(self.settings.page, room))
+        fresh = [run for run in page if not self.runs.is_active(run.run_id)]
+        if fresh:
+            self.dispatcher.ready(fresh)
+
+    async def _undelivered(self) -> None:
+        """Stall ready runs that nobody has claimed for too long."""
+        limit = self.settings.undelivered_max
+        before = self.now() - limit // timedelta(microseconds=1)
+        for run in await self.storage.ready(limit=self.settings.page):
+            if run.ready_at < before:
+                reason = (
+                    f"no worker took it within {limit}; it needs one that serves workflow "
+                    f"{run.workflow!r} version {run.version!r} in pool {run.pool!r}"
+                )
+                self.runs.tell(run.run_id, Do(e.StallRun(reason)))
+                self._count("runs stalled")
+
+    async def _ended_runs(self) -> None:
+        """Delete runs that ended longer ago than they are kept."""
+        if self.settings.retention is None:
+            return
+        before = e.Micros(self.now() - self.settings.retention // timedelta(microseconds=1))
+        deleted = await self.storage.delete_ended(before=before, limit=self.settings.page)
+        if deleted:
+            self._count("ended runs deleted", deleted)

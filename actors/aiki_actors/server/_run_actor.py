@@ -1,0 +1,394 @@
+"""The run actor: owns one active run's state, and is the only one who writes its journal.
+
+It takes everything that waits in its mailbox at once: decides the commands one after another on
+its state, writes the entries as one change, and only when they are durable answers, publishes,
+pushes and dispatches. If the write fails, nothing of it happened: every asker is told, and the
+state is folded afresh from the journal before the next message.
+
+A run that executes nothing is passivated: the actor stops, and the next message starts another.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+from aiki_actors import engine as e
+from aiki_actors.kernel import ActorContext, ActorRef, BatchActor, Reply, StopReason
+from aiki_actors.storage import Appended, AppendResult, Change, ReadyRun, ReferenceTaken
+from aiki_sdk import AikiError, ErrorInfo, NotFound, ReferenceConflict, Unavailable, error_from_wire
+from aiki_sdk.protocol import RunStatus, Update
+from attrs import Factory, define, field
+
+from ._dispatcher import Offer
+from ._services import Do, Entries, RunMessage, Services, Submit, View
+from ._storage_actor import Write
+from ._views import outcome_of, run_info, update_of
+
+LOGGER: Final = logging.getLogger("aiki.server")
+
+_UNPROJECTED: Final = frozenset(
+    {e.TaskSucceeded, e.EventAccepted, e.EventReturned, e.ValueRecorded, e.ChildStarted}
+)
+"""Entries after which a run's row is the same as before; a batch of only these writes none."""
+
+_MAY_BECOME_READY: Final = frozenset(
+    {e.Phase.NEW, e.Phase.SCHEDULED, e.Phase.WAITING, e.Phase.QUEUED}
+)
+
+
+class ReferenceHeld(ReferenceConflict):
+    """Another run holds the reference id; the start decides what that means."""
+
+    def __init__(self, taken: ReferenceTaken) -> None:
+        super().__init__(f"run {taken.run_id} holds this reference id")
+        self.taken = taken
+
+
+@define(eq=False)
+class Batch:
+    """What one turn of the mailbox has decided and not yet made durable.
+
+    Attributes:
+        entries: all of them, in order, each with the status after it.
+        foreign: those that the worker which executes the run does not learn as a reply.
+        claims: claims made; each has taken a slot.
+        freed: claims ended: the worker, and whether it keeps the run warm.
+        warm: whether the worker of the last claim has the run in memory.
+
+    """
+
+    entries: list[e.Entry] = Factory(list)
+    statuses: list[RunStatus] = Factory(list)
+    foreign: list[e.Entry] = Factory(list)
+    answers: list[tuple[Reply[Entries], Entries]] = Factory(list)
+    views: list[View] = Factory(list)
+    notices: list[e.Notice] = Factory(list)
+    claims: list[e.RunClaimed] = Factory(list)
+    freed: list[tuple[str, bool]] = Factory(list)
+    warm: bool = False
+    supersedes: str | None = None
+
+
+@define(eq=False)
+class RunActor(BatchActor[RunMessage]):
+    """Owns one run."""
+
+    kind: ClassVar[str] = "run"
+    run_id: str
+    services: Services
+    forget: Callable[[ActorRef[RunMessage]], None]
+    fresh: bool = False
+    state: e.RunState = field(init=False)
+    _row: e.Projection | None = field(default=None, init=False)
+    _recent: list[e.Entry] = field(factory=list, init=False)
+    _recent_from: int = field(default=1, init=False)
+    _parked_seq: int = field(default=0, init=False)
+    _stale: bool = field(default=False, init=False)
+    _context: ActorContext[RunMessage] = field(init=False)
+
+    async def started(self, context: ActorContext[RunMessage]) -> None:
+        """Fold the state from the journal; a run about to be created has none."""
+        self._context = context
+        self.state = e.RunState(self.run_id)
+        self._stale = not self.fresh
+
+    async def stopping(self, reason: StopReason) -> None:
+        """Leave the directory; what is claimed stays claimed, the next message activates again."""
+        self.forget(self._context.ref)
+
+    def describe(self) -> str:
+        """Return status and seq."""
+        return f"{e.status_of(self.state)} at seq {self.state.seq}" if self.state.seq else "new"
+
+    async def handle_batch(self, messages: list[RunMessage]) -> None:
+        """Decide everything that waits, make it durable, then tell the world."""
+        try:
+            if self._stale:
+                await self._load()
+        except AikiError as error:
+            for message in messages:
+                if message.reply is not None:
+                    message.reply.fail(error)
+            self._context.passivate()
+            return
+        claim = self.state.claim
+        was_ready = self.state.ready
+        batch = Batch()
+        for message in messages:
+            self._take(message, batch)
+        if (batch.entries or batch.notices) and not await self._write(batch):
+            return
+        self._tell(batch, None if claim is None else claim.worker_id, was_ready)
+        if batch.claims and self.state.claim is not None:
+            await self._assign(self.state.claim, warm=batch.warm)
+        if self.state.claim is None:
+            self._context.passivate()
+        else:
+            self._recent, self._recent_from = [], self.state.seq + 1
+
+    async def _load(self) -> None:
+        entries = await self.services.storage.journal(self.run_id)
+        self.state = e.fold(self.run_id, entries)
+        self._recent, self._recent_from = entries, 1
+        parked = [entry.seq for entry in entries if isinstance(entry.body, e.RunParked)]
+        self._parked_seq = parked[-1] if parked else 0
+        self._row = e.project(self.state) if entries else None
+        self._stale = False
+
+    # -- deciding ---------------------------------------------------------------------------
+
+    def _take(self, message: RunMessage, batch: Batch) -> None:
+        match message:
+            case View():
+                batch.views.append(message)
+            case Submit(commands, reply):
+                self._take_submission(commands, reply, batch)
+            case Do():
+                self._take_command(message, batch)
+
+    def _take_submission(
+        self, commands: tuple[e.WorkerCommand, ...], reply: Reply[Entries], batch: Batch
+    ) -> None:
+        made: list[e.Entry] = []
+        error: AikiError | None = None
+        for command in commands:
+            decided = self._decide(command, batch, None)
+            if isinstance(decided, AikiError):
+                error = decided
+                break
+            made.extend(decided)
+        if error is None:
+            batch.answers.append((reply, tuple(made)))
+            return
+        # What stands before the refused command took effect; its entries are pushed.
+        batch.foreign.extend(made)
+        reply.fail(error)
+
+    def _take_command(self, message: Do, batch: Batch) -> None:
+        if message.supersedes is not None:
+            batch.supersedes = message.supersedes
+        command = message.command
+        refused = self._refused(message)
+        offer = None if refused else self._offer(command)
+        claims = len(batch.claims)
+        decided = refused or self._decide(command, batch, offer)
+        claimed = len(batch.claims) > claims
+        if claimed:
+            batch.warm = message.warm if offer is None else offer.warm
+        elif offer is not None:
+            self.services.dispatcher.withdraw(offer.claim.worker_id)
+        elif isinstance(command, e.ClaimRun):
+            self.services.dispatcher.withdraw(command.worker_id)
+        if message.notice is not None:
+            batch.notices.append(message.notice)
+        if isinstance(decided, AikiError):
+            if message.reply is not None:
+                message.reply.fail(decided)
+            return
+        batch.foreign.extend(decided)
+        if message.reply is not None:
+            batch.answers.append((message.reply, decided))
+
+    def _refused(self, message: Do) -> AikiError | None:
+        """Refuse a client's command on a run of another namespace, or with data of a wrong type."""
+        spec = self.state.created
+        if spec is None:
+            return None
+        if message.namespace is not None and message.namespace != spec.namespace:
+            return NotFound(f"run {self.run_id} does not exist")
+        if isinstance(message.command, e.AcceptEvent):
+            return self.services.check_event(spec, message.command)
+        return None
+
+    def _offer(self, command: e.Command) -> Offer | None:
+        """Take a slot for the run if this command may make it ready."""
+        state = self.state
+        if isinstance(command, e.ClaimRun) or state.phase not in _MAY_BECOME_READY:
+            return None
+        if isinstance(command, e.CreateRun):
+            start_at = command.spec.start_at
+            if start_at is not None and start_at > self.services.now():
+                return None
+            return self.services.dispatcher.offer(self.run_id, command.spec)
+        if state.phase is e.Phase.NEW or (state.phase is e.Phase.QUEUED and not state.paused):
+            return None
+        return self.services.dispatcher.offer(self.run_id, state.spec)
+
+    def _decide(
+        self, command: e.Command, batch: Batch, offer: Offer | None
+    ) -> Entries | AikiError:
+        """Decide one command and evolve by it; the entries are not durable yet."""
+        services = self.services
+        now = services.now()
+        claim = None if offer is None else offer.claim
+        decision = e.decide(self.state, command, now, offer=claim, limits=services.limits)
+        if isinstance(decision, e.Rejected):
+            return error_from_wire(decision.code, decision.message)
+        made: list[e.Entry] = []
+        for body in decision:
+            held = self.state.claim
+            entry = e.Entry(self.state.seq + 1, now, body)
+            self.state = e.evolve(self.state, entry)
+            made.append(entry)
+            batch.statuses.append(e.status_of(self.state))
+            if isinstance(body, e.RunClaimed):
+                batch.claims.append(body)
+            elif held is not None and self.state.claim is None:
+                batch.freed.append((held.worker_id, isinstance(body, e.RunParked)))
+        batch.entries.extend(made)
+        return tuple(made)
+
+    # -- writing ----------------------------------------------------------------------------
+
+    async def _write(self, batch: Batch) -> bool:
+        """Make the batch durable; False if that failed and everybody was told."""
+        change = self._change(batch)
+        try:
+            result = await self.services.writer.ask(
+                lambda reply: Write(change, reply), deadline_s=None
+            )
+        except AikiError as error:
+            await self._undo(batch, error)
+            return False
+        if isinstance(result, Appended):
+            if change.projection is not None:
+                self._row = change.projection
+            return True
+        await self._undo(batch, self._conflict(result))
+        return False
+
+    def _change(self, batch: Batch) -> Change:
+        state = self.state
+        entries = tuple(batch.entries)
+        row: e.Projection | None = None
+        if any(type(entry.body) not in _UNPROJECTED for entry in entries):
+            row = e.project(state)
+        return Change(
+            run_id=self.run_id,
+            first_seq=state.seq - len(entries) + 1,
+            entries=entries,
+            projection=None if row == self._row else row,
+            create=bool(entries) and entries[0].seq == 1,
+            supersedes=batch.supersedes,
+            notices=e.notices(state, entries),
+            settled=tuple(notice.id for notice in batch.notices),
+        )
+
+    def _conflict(self, result: AppendResult) -> AikiError:
+        if isinstance(result, ReferenceTaken):
+            return ReferenceHeld(result)
+        message = f"run {self.run_id} was changed by another server at the same time; try again"
+        return Unavailable(message)
+
+    async def _undo(self, batch: Batch, error: AikiError) -> None:
+        """Forget what was decided: nothing of it is durable."""
+        self._stale = True
+        for claim in batch.claims:
+            self.services.dispatcher.withdraw(claim.worker_id)
+        for reply, _entries in batch.answers:
+            reply.fail(error)
+        for view in batch.views:
+            view.reply.fail(error)
+        if isinstance(error, ReferenceHeld):
+            await self._refuse_child(batch, error)
+        self._context.passivate()
+
+    async def _refuse_child(self, batch: Batch, error: ReferenceHeld) -> None:
+        """Tell a parent that its child cannot exist: another run has the child's reference id."""
+        for notice in batch.notices:
+            if not isinstance(notice.command, e.CreateRun):
+                continue
+            failed = e.EndChild(
+                self.run_id, RunStatus.FAILED, error=ErrorInfo.from_exception(error)
+            )
+            answer = e.Notice(f"{notice.id}:refused", self.run_id, notice.source_id, failed)
+            change = Change(self.run_id, 1, (), notices=(answer,), settled=(notice.id,))
+            try:
+                await self.services.writer.ask(
+                    lambda reply: Write(change, reply),  # noqa: B023
+                    deadline_s=None,
+                )
+            except AikiError:
+                LOGGER.warning("notice %s could not be answered now; it is delivered again", notice.id)
+            else:
+                self.services.deliver(answer)
+
+    # -- telling ----------------------------------------------------------------------------
+
+    def _tell(self, batch: Batch, holder: str | None, was_ready: bool) -> None:
+        """Answer, push, publish and dispatch what is durable now."""
+        services = self.services
+        for reply, entries in batch.answers:
+            reply.send(entries)
+        for view in batch.views:
+            view.reply.send(run_info(self.state) if self.state.seq else None)
+        if not batch.entries:
+            return
+        self._remember(batch.entries)
+        if holder is not None and batch.foreign:
+            session = services.dispatcher.sessions.get(holder)
+            if session is not None:
+                session.inbox.push(self.run_id, tuple(batch.foreign))
+        self._publish(batch)
+        self._dispatch(batch, was_ready)
+        due = e.next_due(self.state)
+        if due is None:
+            services.timers.clear(self.run_id)
+        else:
+            services.timers.set(self.run_id, due)
+        for notice in e.notices(self.state, batch.entries):
+            services.deliver(notice)
+
+    def _remember(self, entries: list[e.Entry]) -> None:
+        """Keep what the worker that takes the run next has not seen."""
+        self._recent.extend(entries)
+        for entry in entries:
+            if isinstance(entry.body, e.RunParked):
+                self._parked_seq = entry.seq
+
+    def _publish(self, batch: Batch) -> None:
+        hub = self.services.hub
+        if not hub.interested(self.run_id):
+            return
+        updates: list[Update] = []
+        if hub.streamed(self.run_id):
+            pairs = zip(batch.entries, batch.statuses, strict=True)
+            updates = [update_of(self.state, entry, status) for entry, status in pairs]
+        namespace = self.state.spec.namespace
+        hub.publish(self.run_id, namespace, updates, outcome_of(self.state))
+
+    def _dispatch(self, batch: Batch, was_ready: bool) -> None:
+        """Give slots back, and let the queue know whether the run stands in it."""
+        state, dispatcher = self.state, self.services.dispatcher
+        for worker_id, warm in batch.freed:
+            if warm:
+                dispatcher.parked(self.run_id, worker_id)
+            dispatcher.withdraw(worker_id)
+        if state.ready and not was_ready:
+            spec = state.spec
+            at = state.ready_at or state.updated_at
+            key = (spec.namespace, spec.workflow, spec.version, spec.pool)
+            dispatcher.ready([ReadyRun(self.run_id, *key, spec.priority, at)])
+        elif was_ready and not state.ready:
+            dispatcher.gone(self.run_id)
+
+    async def _assign(self, claim: e.Claim, *, warm: bool) -> None:
+        """Hand the run to the worker that has the claim now, with what it has not seen yet."""
+        first = self._parked_seq + 1 if warm else 1
+        entries = [entry for entry in self._recent if entry.seq >= first]
+        if self._recent_from > first:
+            try:
+                entries = await self.services.storage.journal(self.run_id, after=first - 1)
+            except AikiError as error:
+                self._lose(claim, f"its journal could not be read: {error}")
+                return
+        session = self.services.dispatcher.sessions.get(claim.worker_id)
+        if session is None:
+            self._lose(claim, "the worker left before it was told")
+        else:
+            session.inbox.assign(self.run_id, claim.ref, tuple(entries))
+
+    def _lose(self, claim: e.Claim, reason: str) -> None:
+        self._context.ref.tell(Do(e.LoseClaim(claim.ref.epoch, reason)))

@@ -1,0 +1,80 @@
+"""What every run actor needs of the rest of the runtime, and the messages that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from aiki_actors import engine as e
+from aiki_actors.kernel import ActorRef, Reply
+from aiki_actors.storage import Storage
+from aiki_sdk import AikiError
+from aiki_sdk.protocol import Outcome, RunInfo
+from attrs import define, frozen
+
+from ._dispatcher import Dispatcher
+from ._hub import Hub
+from ._storage_actor import Write
+
+
+class TimersPort(Protocol):
+    """Wakes runs when something of them is due."""
+
+    def set(self, run_id: str, due_at: e.Micros) -> None:
+        """Wake the run at that time."""
+        ...
+
+    def clear(self, run_id: str) -> None:
+        """Nothing of the run is due any more."""
+        ...
+
+
+@define(eq=False)
+class Services:
+    """The parts of the runtime that run actors use."""
+
+    storage: Storage
+    writer: ActorRef[Write]
+    hub: Hub[Outcome]
+    timers: TimersPort
+    dispatcher: Dispatcher
+    now: Callable[[], e.Micros]
+    limits: e.EngineLimits
+    deliver: Callable[[e.Notice], None]
+    check_event: Callable[[e.RunCreated, e.AcceptEvent], AikiError | None]
+
+
+Entries = tuple[e.Entry, ...]
+
+
+@frozen
+class Do:
+    """Carry one command out; `notice` is settled with it, `warm` goes with a claim.
+
+    `namespace`: whose the run must be, for commands of clients; another's is not found.
+    """
+
+    command: e.Command
+    reply: Reply[Entries] | None = None
+    notice: e.Notice | None = None
+    namespace: str | None = None
+    supersedes: str | None = None
+    warm: bool = False
+
+
+@frozen
+class Submit:
+    """Carry a worker's commands out, as one change."""
+
+    commands: tuple[e.WorkerCommand, ...]
+    reply: Reply[Entries]
+
+
+@frozen
+class View:
+    """Describe the run; None if it does not exist."""
+
+    reply: Reply[RunInfo | None]
+
+
+RunMessage = Do | Submit | View

@@ -1,0 +1,56 @@
+"""The in-process session: a server and a worker in one process speak by plain calls.
+
+It is both sides' port at once, and adds nothing: what a websocket session does with frames,
+acknowledgements and resumption, one process gets for free.
+"""
+
+from __future__ import annotations
+
+from aiki_actors import engine as e
+from aiki_actors.server import Dispatcher, Do, Runs
+from aiki_actors.worker import Assignment, WorkerInbox
+from attrs import define, field
+
+
+@define(eq=False)
+class LocalSession:
+    """Connects this process's worker to this process's server."""
+
+    worker_id: str
+    runs: Runs
+    dispatcher: Dispatcher
+    worker: WorkerInbox = field(init=False)
+
+    # -- what the worker says (aiki_actors.worker.ServerPort) ---------------------------------
+
+    async def submit(
+        self, run_id: str, commands: tuple[e.WorkerCommand, ...]
+    ) -> tuple[e.Entry, ...]:
+        """Carry commands out as one change."""
+        return await self.runs.submit(run_id, commands)
+
+    async def reclaim(self, run_id: str) -> None:
+        """Make a parked run whose code goes on by itself ready; this worker is asked first."""
+        await self.runs.do(run_id, e.UnparkRun())
+
+    def dropped(self, run_id: str) -> None:
+        """Note that a run is not kept warm any more."""
+        self.dispatcher.forget_warm(run_id)
+
+    def lost(self, run_id: str, epoch: int, reason: str) -> None:
+        """Take the claim of an execution that broke down back."""
+        self.runs.tell(run_id, Do(e.LoseClaim(epoch, reason)))
+
+    def leave(self) -> None:
+        """Give this worker no more runs."""
+        self.dispatcher.leave(self.worker_id)
+
+    # -- what the server says (aiki_actors.server.Inbox) --------------------------------------
+
+    def assign(self, run_id: str, claim: e.ClaimRef, entries: tuple[e.Entry, ...]) -> None:
+        """Have a run executed."""
+        self.worker.assign(Assignment(run_id, claim, entries))
+
+    def push(self, run_id: str, entries: tuple[e.Entry, ...]) -> None:
+        """Tell the worker what happened to a run."""
+        self.worker.push(run_id, entries)

@@ -1,0 +1,289 @@
+"""`open_runtime`: the whole system in one process, inside one `async with`.
+
+    runtime (root supervisor)
+    ├─ storage    group commit
+    ├─ hub        live updates and waiters for results
+    ├─ runs       one actor per active run
+    ├─ timers     wakes runs when something of them is due
+    ├─ worker     subscriber, executors
+    └─ keeper     repeats what was forgotten; at start, the recovery after a crash
+
+Everything lives in the tree: leaving the block stops it in the opposite order, and a failure that
+no supervisor could heal leaves the block as one exception.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+from aiki_actors import engine as e
+from aiki_actors.kernel import (
+    ActorRef,
+    ActorSystem,
+    ChildSpec,
+    MailboxPolicy,
+    Overflow,
+    Strategy,
+    SupervisorSpec,
+    TreeNode,
+    open_system,
+)
+from aiki_actors.server import (
+    Dispatcher,
+    Hub,
+    HubActor,
+    Keeper,
+    Runs,
+    ServerClientPort,
+    Services,
+    Session,
+    StorageActor,
+    Timers,
+    TimersActor,
+    Write,
+)
+from aiki_actors.storage import Storage, micros_of
+from aiki_actors.worker import Subscriber, executors_spec
+from aiki_sdk import (
+    AikiError,
+    AnyWorkflow,
+    Client,
+    Clock,
+    Ids,
+    Rng,
+    SystemClock,
+    SystemIds,
+    SystemRng,
+    WorkflowRegistry,
+)
+from aiki_sdk.protocol import Outcome
+from attrs import define, field
+
+from ._local_session import LocalSession
+from ._settings import RuntimeSettings
+from ._storage_url import open_storage
+from ._watchdog import watched
+
+DRAIN_S: Final = 5.0
+"""Added to the grace of running tasks before the worker's part of the tree is cut off."""
+
+
+@define(eq=False)
+class Runtime:
+    """A running system. Made by `open_runtime`; valid inside its block."""
+
+    settings: RuntimeSettings
+    registry: WorkflowRegistry
+    storage: Storage
+    clock: Clock
+    ids: Ids
+    rng: Rng
+    namespace: str
+    hub: Hub[Outcome] = field(factory=Hub, init=False)
+    runs: Runs = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
+    timers: Timers = field(init=False)
+    keeper: Keeper = field(init=False)
+    client: Client = field(init=False)
+    system: ActorSystem = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Make the parts; the tree that runs them is made by `open_runtime`."""
+        self.runs = Runs(self.settings.mailbox_max)
+        self.dispatcher = Dispatcher(self.ids, self.now, self.runs.claim)
+        self.timers = Timers(self.storage, self.now, self._elapse, self.settings.timers)
+        self.client = self.client_for(self.namespace)
+
+    def now(self) -> e.Micros:
+        """Return the runtime's time."""
+        return micros_of(self.clock.now())
+
+    def client_for(self, namespace: str) -> Client:
+        """Return a client of another namespace of this runtime."""
+        return Client(self.port_for(namespace), workflows=self.registry)
+
+    def port_for(self, namespace: str) -> ServerClientPort:
+        """Return what a client of a namespace speaks to."""
+        return ServerClientPort(
+            namespace,
+            self.registry,
+            self.storage,
+            self.runs,
+            self.hub,
+            self.ids,
+            self.now,
+            importlib.metadata.version("aiki-trio"),
+        )
+
+    def tree(self) -> TreeNode:
+        """Return a picture of the live actor tree."""
+        return self.system.tree()
+
+    async def recovered(self) -> None:
+        """Wait until what an earlier process left behind has been taken up again."""
+        await self.keeper.recovered.wait()
+
+    async def _elapse(self, run_ids: list[str]) -> None:
+        """Wake runs of which something is due, a bounded number at a time."""
+        limiter = trio.CapacityLimiter(self.settings.keeper.parallel)
+
+        async def wake(run_id: str) -> None:
+            async with limiter:
+                try:
+                    await self.runs.do(run_id, e.Elapse())
+                except AikiError as error:
+                    if error.retryable:
+                        self.timers.set(run_id, e.Micros(self.now() + e.SECOND))
+
+        async with trio.open_nursery() as nursery:
+            for run_id in run_ids:
+                nursery.start_soon(wake, run_id)
+
+    def root_spec(self) -> SupervisorSpec:
+        """Describe what stands before anything runs; the rest is started on top of it."""
+        mailbox = MailboxPolicy(self.settings.write_max, Overflow.BLOCK)
+        return SupervisorSpec(
+            children=(
+                ChildSpec("storage", lambda: StorageActor(self.storage), mailbox=mailbox),
+                ChildSpec("hub", lambda: HubActor(self.hub)),
+                SupervisorSpec(id="runs"),
+            )
+        )
+
+    def start(self, system: ActorSystem) -> None:
+        """Start what works on top of storage, hub and runs."""
+        self.system = system
+        writer: ActorRef[Write] | None = system.root.child("storage")
+        assert writer is not None, "the root supervisor starts the storage actor"
+        self.runs.supervisor = system.supervisor("runs")
+        self.runs.services = Services(
+            storage=self.storage,
+            writer=writer,
+            hub=self.hub,
+            timers=self.timers,
+            dispatcher=self.dispatcher,
+            now=self.now,
+            limits=self.settings.limits,
+            deliver=self.runs.deliver,
+            check_event=self._check_event,
+        )
+        system.root.start_child(ChildSpec("timers", lambda: TimersActor(self.timers)))
+        if len(self.registry):
+            self._start_worker(system)
+        self.keeper = self._make_keeper()
+        system.root.start_child(ChildSpec("keeper", self._next_keeper))
+
+    def _make_keeper(self) -> Keeper:
+        return Keeper(
+            self.storage, self.runs, self.dispatcher, self.now, self.settings.keeper
+        )
+
+    def _next_keeper(self) -> Keeper:
+        """Return a keeper for a start or restart; who waits for recovery waits for any of them."""
+        recovered = self.keeper.recovered
+        self.keeper = self._make_keeper()
+        self.keeper.recovered = recovered
+        return self.keeper
+
+    def _check_event(self, spec: e.RunCreated, command: e.AcceptEvent) -> AikiError | None:
+        """Check an event's data against its type, where the workflow's code is at hand."""
+        workflow = self.registry.get(spec.workflow, spec.version)
+        if workflow is None or command.name not in workflow.events:
+            return None
+        try:
+            workflow.events[command.name].decode(command.data)
+        except AikiError as error:
+            return error
+        return None
+
+    def _start_worker(self, system: ActorSystem) -> None:
+        worker = self.settings.worker
+        session = LocalSession(self.ids.worker_id(), self.runs, self.dispatcher)
+
+        def subscriber() -> Subscriber:
+            session.worker = Subscriber(
+                session.worker_id,
+                self.registry,
+                worker,
+                session,
+                self.clock,
+                self.ids,
+                self.rng,
+                "worker/executors",
+            )
+            return session.worker
+
+        grace = worker.shutdown_grace_s + DRAIN_S
+        system.root.start_supervisor(
+            SupervisorSpec(
+                id="worker",
+                strategy=Strategy.ONE_FOR_ALL,
+                children=(
+                    executors_spec(worker),
+                    ChildSpec("subscriber", subscriber, shutdown_s=grace),
+                ),
+            )
+        )
+        serves = frozenset((workflow.name, workflow.version) for workflow in self.registry)
+        self.dispatcher.join(
+            Session(session.worker_id, session),
+            serves,
+            frozenset(worker.pools),
+            worker.runs_max,
+            self.namespace,
+        )
+
+
+@asynccontextmanager
+async def open_runtime(
+    url: str = "sqlite:///aiki.db",
+    *,
+    workflows: Iterable[AnyWorkflow] = (),
+    settings: RuntimeSettings | None = None,
+    namespace: str = "default",
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    rng: Rng | None = None,
+) -> AsyncIterator[Runtime]:
+    """Run durable workflows in this process for as long as the block lasts.
+
+    Args:
+        url: where runs are kept; see `open_storage`.
+        workflows: what this process can execute.
+        settings: every limit and interval.
+        namespace: the namespace of `runtime.client` and of the runtime's worker.
+        clock: wall and monotonic time. Default: the machine's.
+        ids: where ids come from.
+        rng: where chance (jitter) comes from.
+
+    Raises:
+        DuplicateName: two workflows have one name and version.
+        StorageError: the database cannot be used, or is in use.
+
+    """
+    settings = settings or RuntimeSettings()
+    clock = clock or SystemClock()
+    registry = WorkflowRegistry(workflows)
+    blocked = settings.blocked_after
+    async with open_storage(url, settings.sqlite) as storage:
+        runtime = Runtime(
+            settings=settings,
+            registry=registry,
+            storage=storage,
+            clock=clock,
+            ids=ids or SystemIds(clock),
+            rng=rng or SystemRng(),
+            namespace=namespace,
+        )
+        seed = int((rng or SystemRng()).random() * 2**53)
+        async with (
+            watched(None if blocked is None else blocked.total_seconds()),
+            open_system("runtime", runtime.root_spec(), rng=random.Random(seed)) as system,
+        ):
+            runtime.start(system)
+            yield runtime

@@ -1,0 +1,37 @@
+"""Every limit and interval of a runtime, with its default, in one place."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from aiki_actors.engine import EngineLimits
+from aiki_actors.server import KeeperSettings, TimerSettings
+from aiki_actors.storage import SqliteSettings
+from aiki_actors.worker import WorkerSettings
+from attrs import Factory, frozen
+
+
+@frozen
+class RuntimeSettings:
+    """How a runtime behaves; pass one to `open_runtime`.
+
+    Attributes:
+        limits: what a single run may do (journal entries, children, waits).
+        worker: what the runtime's own worker takes on.
+        keeper: how often the database is swept for what was forgotten, and retention.
+        timers: how timers are kept.
+        sqlite: how a SQLite database is opened (durability above all).
+        mailbox_max: messages that may wait for one run.
+        write_max: changes that may wait for the storage actor; further ones wait for room.
+        blocked_after: how long code may block the event loop before it is reported; None: never.
+
+    """
+
+    limits: EngineLimits = Factory(EngineLimits)
+    worker: WorkerSettings = Factory(WorkerSettings)
+    keeper: KeeperSettings = Factory(KeeperSettings)
+    timers: TimerSettings = Factory(TimerSettings)
+    sqlite: SqliteSettings = Factory(SqliteSettings)
+    mailbox_max: int = 256
+    write_max: int = 10_000
+    blocked_after: timedelta | None = timedelta(seconds=2)

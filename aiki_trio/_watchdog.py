@@ -1,0 +1,102 @@
+"""The watchdog: tells when code blocks the event loop, and where.
+
+A thread looks at a counter that a task of the loop keeps moving. When it stands still for too long,
+something in the loop's thread neither awaits nor returns; the thread logs that with the stack and,
+if it is a workflow's code, with the run. It only reports: Python cannot stop such code.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Final
+
+import trio
+from aiki_sdk import Run
+from attrs import define, field
+
+LOGGER: Final = logging.getLogger("aiki.watchdog")
+
+STACK_MAX: Final = 20
+"""Frames of the stack that are logged, the innermost last."""
+
+
+@define(eq=False)
+class Watchdog:
+    """Watches the loop of the thread it was made in."""
+
+    limit_s: float
+    reports: int = field(default=0, init=False)
+    _beats: int = field(default=0, init=False)
+    _thread_id: int = field(factory=threading.get_ident, init=False)
+    _stop: threading.Event = field(factory=threading.Event, init=False)
+
+    async def beat(self) -> None:
+        """Keep the counter moving, from within the loop."""
+        while True:
+            self._beats += 1
+            await trio.sleep(self.limit_s / 4)
+
+    def watch(self) -> None:
+        """Look at the counter until stopped; the body of the watching thread."""
+        seen, reported = -1, False
+        while not self._stop.wait(self.limit_s):
+            stuck = self._beats == seen
+            if stuck and not reported:
+                self._report()
+            reported = stuck
+            seen = self._beats
+
+    def stop(self) -> None:
+        """End the watching thread."""
+        self._stop.set()
+
+    def _report(self) -> None:
+        frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001
+        if frame is None:
+            return
+        self.reports += 1
+        run = _run_in(frame)
+        who = f"the code of {run!r}" if run is not None else "code"
+        stack = "".join(traceback.format_stack(frame)[-STACK_MAX:])
+        LOGGER.error(
+            "%s has blocked the event loop for more than %g s; every run waits for it. Move the "
+            "blocking call into a task written as plain `def`, which runs in a thread.\n%s",
+            who,
+            self.limit_s,
+            stack,
+        )
+
+
+def _run_in(frame: FrameType | None) -> Run | None:
+    """Find the run whose workflow function is on the stack."""
+    while frame is not None:
+        for value in frame.f_locals.values():
+            if isinstance(value, Run):
+                return value
+        frame = frame.f_back
+    return None
+
+
+@asynccontextmanager
+async def watched(limit_s: float | None) -> AsyncIterator[Watchdog | None]:
+    """Watch the loop while the body runs; None: do not."""
+    if limit_s is None:
+        yield None
+        return
+    dog = Watchdog(limit_s)
+    thread = threading.Thread(target=dog.watch, name="aiki-watchdog", daemon=True)
+    thread.start()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dog.beat)
+            yield dog
+            nursery.cancel_scope.cancel()
+    finally:
+        dog.stop()
+        await trio.to_thread.run_sync(thread.join)
