@@ -6,10 +6,11 @@ acknowledgements and resumption, one process gets for free.
 
 from __future__ import annotations
 
+from attrs import define, field
+
 from aiki_actors import engine as e
 from aiki_actors.server import Dispatcher, Do, Runs
 from aiki_actors.worker import Assignment, WorkerInbox
-from attrs import define, field
 
 
 @define(eq=False)

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, cast
 
 import trio
+from attrs import define, field
+
 from aiki_actors import engine as e
 from aiki_actors.kernel import (
     ActorRef,
@@ -62,7 +64,6 @@ from aiki_sdk import (
     WorkflowRegistry,
 )
 from aiki_sdk.protocol import Outcome
-from attrs import define, field
 
 from ._local_session import LocalSession
 from ._settings import RuntimeSettings
@@ -84,7 +85,7 @@ class Runtime:
     ids: Ids
     rng: Rng
     namespace: str
-    hub: Hub[Outcome] = field(factory=Hub, init=False)
+    hub: Hub[Outcome] = field(factory=lambda: Hub[Outcome](), init=False)
     runs: Runs = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     timers: Timers = field(init=False)
@@ -158,7 +159,7 @@ class Runtime:
     def start(self, system: ActorSystem) -> None:
         """Start what works on top of storage, hub and runs."""
         self.system = system
-        writer: ActorRef[Write] | None = system.root.child("storage")
+        writer = cast("ActorRef[Write] | None", system.root.child("storage"))
         assert writer is not None, "the root supervisor starts the storage actor"
         self.runs.supervisor = system.supervisor("runs")
         self.runs.services = Services(
@@ -179,9 +180,7 @@ class Runtime:
         system.root.start_child(ChildSpec("keeper", self._next_keeper))
 
     def _make_keeper(self) -> Keeper:
-        return Keeper(
-            self.storage, self.runs, self.dispatcher, self.now, self.settings.keeper
-        )
+        return Keeper(self.storage, self.runs, self.dispatcher, self.now, self.settings.keeper)
 
     def _next_keeper(self) -> Keeper:
         """Return a keeper for a start or restart; who waits for recovery waits for any of them."""
@@ -249,7 +248,7 @@ async def open_runtime(
     clock: Clock | None = None,
     ids: Ids | None = None,
     rng: Rng | None = None,
-) -> AsyncIterator[Runtime]:
+) -> AsyncGenerator[Runtime]:
     """Run durable workflows in this process for as long as the block lasts.
 
     Args:
@@ -280,10 +279,11 @@ async def open_runtime(
             rng=rng or SystemRng(),
             namespace=namespace,
         )
-        seed = int((rng or SystemRng()).random() * 2**53)
+        # Chance for restart delays only, fed from the runtime's own source.
+        jitter = random.Random(runtime.rng.random())  # noqa: S311
         async with (
             watched(None if blocked is None else blocked.total_seconds()),
-            open_system("runtime", runtime.root_spec(), rng=random.Random(seed)) as system,
+            open_system("runtime", runtime.root_spec(), rng=jitter) as system,
         ):
             runtime.start(system)
             yield runtime

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from attrs import Factory, frozen
+
 from aiki_actors.engine import EngineLimits
 from aiki_actors.server import KeeperSettings, TimerSettings
 from aiki_actors.storage import SqliteSettings
 from aiki_actors.worker import WorkerSettings
-from attrs import Factory, frozen
 
 
 @frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ MEMORY: Final = "memory://"
 
 
 @asynccontextmanager
-async def open_storage(url: str, sqlite: SqliteSettings) -> AsyncIterator[Storage]:
+async def open_storage(url: str, sqlite: SqliteSettings) -> AsyncGenerator[Storage]:
     """Open the database that `url` names and close it again.
 
     Args:

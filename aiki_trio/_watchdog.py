@@ -11,14 +11,15 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Final
 
 import trio
-from aiki_sdk import Run
 from attrs import define, field
+
+from aiki_sdk import Run
 
 LOGGER: Final = logging.getLogger("aiki.watchdog")
 
@@ -84,7 +85,7 @@ def _run_in(frame: FrameType | None) -> Run | None:
 
 
 @asynccontextmanager
-async def watched(limit_s: float | None) -> AsyncIterator[Watchdog | None]:
+async def watched(limit_s: float | None) -> AsyncGenerator[Watchdog | None]:
     """Watch the loop while the body runs; None: do not."""
     if limit_s is None:
         yield None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import attrs
+
 from aiki_actors.engine import ENTRY_KINDS, FORMAT, ROWS, Body, Phase, mermaid
 from aiki_sdk.protocol import RunStatus
 
@@ -31,8 +32,7 @@ STATUSES: Final[dict[RunStatus, tuple[str, str]]] = {
     ),
     RunStatus.SLEEPING: ("everything waits; a sleep ends first", "a wait is resolved · cancel"),
     RunStatus.AWAITING_EVENT: (
-        "everything waits; an event's timeout ends first, or nothing has a time and an event is "
-        "waited for",
+        "everything waits; an event's timeout ends first, or nothing has a time of its own",
         "a wait is resolved · cancel",
     ),
     RunStatus.AWAITING_CHILD: (
@@ -131,7 +131,7 @@ def status_rows() -> Iterator[list[str]]:
 
 def describe(text: str) -> str:
     """Put a docstring on one line, without its list of attributes."""
-    prose = text.split("Attributes:")[0]
+    prose = text.split("Attributes:", maxsplit=1)[0]
     return re.sub(r"\s+", " ", prose).strip()
 
 
@@ -155,8 +155,8 @@ def entry_rows() -> Iterator[list[str]]:
 
 def fields_text(cls: type[Body]) -> str:
     """List the fields of a kind of entry."""
-    fields = [field_text(field) for field in attrs.fields_dict(cls).values()]  # type: ignore[type-var]
-    return "<br>".join(fields) or "–"
+    assert attrs.has(cls), f"{cls.__name__} is no attrs class"
+    return "<br>".join(map(field_text, attrs.fields(cls))) or "none"
 
 
 def page() -> str:

@@ -21,7 +21,7 @@ from typing import Final
 
 import orjson
 
-from aiki_sdk._json import JsonValue, check_json, nul_or_deep, suspicious
+from aiki_sdk._json import JsonValue, check_json, check_written
 
 _SORTED: Final = (
     orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -47,8 +47,9 @@ def canonical_json(value: JsonValue) -> bytes:
     except TypeError:
         check_json(value)
         return _write(value).encode()
-    if suspicious(data):
+    if b"null" in data:  # which is also what orjson makes of a NaN
         check_json(value)
+    check_written(value, data)
     return data if _is_canonical(data) else _write(value).encode()
 
 
@@ -74,8 +75,7 @@ def hash_and_size(value: JsonValue) -> tuple[str, int]:
     except TypeError:
         data = canonical_json(value)
     else:
-        if nul_or_deep(data):
-            check_json(value)
+        check_written(value, data)
         if not _is_canonical(data):
             data = _write(value).encode()
     return _sha256(data).hexdigest(), len(data)
@@ -124,29 +124,16 @@ def format_number(number: float) -> str:
     """
     if number == 0:
         return "0"  # also for -0.0
-    text = float.__repr__(abs(number))
-    mantissa, _, exponent_text = text.partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    if fraction == "0":
-        fraction = ""
-    digits = (whole + fraction).lstrip("0")
-    # The value is 0.DIGITS * 10**point.
-    point = len(whole) + int(exponent_text or "0")
-    if whole == "0":
-        point -= len(fraction) - len(fraction.lstrip("0")) + 1
-    digits = digits.rstrip("0")
+    text = float.__repr__(number)
+    if "e" not in text:  # from 1e-4 to 1e16 both languages write alike, but for `.0`
+        return text.removesuffix(".0")
     sign = "-" if number < 0 else ""
-    return sign + _layout(digits, point)
-
-
-def _layout(digits: str, point: int) -> str:
-    count = len(digits)
-    if count <= point <= 21:
-        return digits + "0" * (point - count)
-    if 0 < point <= 21:
-        return f"{digits[:point]}.{digits[point:]}"
+    mantissa, _, exponent = text.removeprefix("-").partition("e")
+    digits = mantissa.replace(".", "")
+    point = int(exponent) + 1  # the value is 0.DIGITS * 10**point
+    if len(digits) <= point <= 21:
+        return f"{sign}{digits.ljust(point, '0')}"
     if -6 < point <= 0:
-        return f"0.{'0' * -point}{digits}"
-    exponent = point - 1
-    fraction = f".{digits[1:]}" if count > 1 else ""
-    return f"{digits[0]}{fraction}e{'+' if exponent > 0 else '-'}{abs(exponent)}"
+        return f"{sign}0.{'0' * -point}{digits}"
+    fraction = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{sign}{digits[0]}{fraction}e{point - 1:+d}"

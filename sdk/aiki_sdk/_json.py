@@ -7,9 +7,10 @@ writes, so that `loads` knows which of the two must read it (orjson would read s
 floats and lose digits).
 
 Invariants: `loads(dumps(value)) == value` for every `JsonValue`; nothing that JSON or a database
-cannot hold is ever written (non-finite numbers, lone surrogates, NUL, more than `DEPTH_MAX` levels
-of nesting). What is refused is a `PayloadError` that names the place. The place is searched for
-only after something was found wrong, so that correct values pay nothing for the good message.
+cannot hold is ever written (non-finite numbers, lone surrogates, NUL). Payloads, which are what
+users send, also nest at most `DEPTH_MAX` levels (`check_written`, `check_json`). What is refused is
+a `PayloadError` that names the place; the place is searched for only after something was found
+wrong, so that correct values pay nothing for the good message.
 """
 
 import json
@@ -28,6 +29,9 @@ JsonValue: TypeAlias = Union[  # noqa: UP007
 DEPTH_MAX: Final = 64
 """How deep lists and objects may nest: enough for any honest payload, shallow enough that no
 recursive reader (database, browser, other SDK) runs out of stack."""
+
+_DOCUMENT_DEPTH_MAX: Final = 200
+"""The same for whole documents, which carry payloads inside messages: below orjson's own 254."""
 
 BIG_INT_MARK: Final = b" "
 """First byte of a document that holds an integer of more than 64 bits."""
@@ -51,31 +55,76 @@ def dumps(value: JsonValue) -> bytes:
     Raises:
         PayloadError: if the value cannot be JSON; the message names the place in it.
     """
+    data = dumps_finite(value)
+    # orjson writes NaN and infinities as `null`.
+    if b"null" in data and _holds_non_finite(value):
+        check_json(value, depth_max=_DOCUMENT_DEPTH_MAX)
+    return data
+
+
+def dumps_finite(value: JsonValue) -> bytes:
+    """Do as `dumps`, for a value that is known to hold no NaN and no infinity.
+
+    What the payload converter and `loads` return is such. Cheaper where the value holds None, which
+    `dumps` has to tell from a NaN by looking at every part of it.
+
+    Raises:
+        PayloadError: as `dumps`.
+    """
     try:
         data = orjson.dumps(value, option=_STRICT)
     except TypeError:
         return _dumps_exact(value)
-    if suspicious(data):
-        check_json(value)
+    if _NULL_CHARACTER in data:  # or a backslash before "u0000"
+        check_json(value, depth_max=_DOCUMENT_DEPTH_MAX)
     return data
 
 
-def suspicious(data: bytes) -> bool:
-    """Tell whether a document that orjson wrote may hide something that is not allowed.
+def check_written(value: JsonValue, data: bytes) -> None:
+    """Check a finite payload that orjson has written: no NUL, not too deep.
 
-    orjson writes NaN and infinities as `null`, takes NUL, and nests up to 254 levels. True means
-    only that `check_json` has to look.
+    Args:
+        value: the payload.
+        data: what orjson made of it; whatever is not seen in it need not be looked for.
+
+    Raises:
+        PayloadError: naming the place.
     """
-    return b"null" in data or nul_or_deep(data)
+    if _NULL_CHARACTER in data or (
+        data.count(b"[") + data.count(b"{") > DEPTH_MAX and _nests_too_deep(value)
+    ):
+        check_json(value)
 
 
-def nul_or_deep(data: bytes) -> bool:
-    """Tell the same of a document that is known to hold no NaN and no infinity."""
-    return _NULL_CHARACTER in data or data.count(b"[") + data.count(b"{") > DEPTH_MAX
+def _holds_non_finite(value: JsonValue) -> bool:
+    rest: list[JsonValue] = [value]
+    for part in rest:  # grows while it is walked
+        if isinstance(part, dict):
+            rest.extend(part.values())
+        elif isinstance(part, list):
+            rest.extend(part)
+        elif isinstance(part, float) and not math.isfinite(part):
+            return True
+    return False
+
+
+def _nests_too_deep(value: JsonValue) -> bool:
+    level: list[JsonValue] = [value]
+    for _ in range(DEPTH_MAX + 1):
+        below: list[JsonValue] = []
+        for part in level:
+            if isinstance(part, dict):
+                below.extend(part.values())
+            elif isinstance(part, list):
+                below.extend(part)
+        if not below:
+            return False
+        level = below
+    return True
 
 
 def _dumps_exact(value: JsonValue) -> bytes:
-    check_json(value)
+    check_json(value, depth_max=_DOCUMENT_DEPTH_MAX)
     try:
         text = _exact_encoder.encode(value)
     except ValueError as error:  # an integer of more than sys.get_int_max_str_digits() digits
@@ -88,7 +137,7 @@ def loads(data: bytes | bytearray | memoryview | str) -> JsonValue:
     """Read a JSON document.
 
     Raises:
-        PayloadError: if it is not JSON, is not UTF-8, or nests deeper than `DEPTH_MAX`.
+        PayloadError: if it is not JSON, is not UTF-8, or nests deeper than 1,024 levels.
     """
     try:
         value: JsonValue
@@ -108,30 +157,31 @@ def _refuse_constant(name: str) -> Never:
     raise ValueError(message)
 
 
-def check_json(value: object, path: str = "value") -> None:
+def check_json(value: object, path: str = "value", *, depth_max: int = DEPTH_MAX) -> None:
     """Check that a value is a `JsonValue` that may be stored.
 
     Args:
         value: what to check.
         path: what to call it in the error.
+        depth_max: how deep it may nest.
 
     Raises:
         PayloadError: naming the first place that is wrong, its type and what to do.
     """
-    _check(value, path, DEPTH_MAX)
+    _check(value, path, depth_max, depth_max)
 
 
-def _check(value: Any, path: str, levels: int) -> None:
+def _check(value: Any, path: str, levels: int, depth_max: int) -> None:
     cls = value.__class__
     if cls is dict or cls is list:
         if levels == 0:
-            fix = f"nested deeper than {DEPTH_MAX} levels; flatten the value"
+            fix = f"nested deeper than {depth_max} levels; flatten the value"
             raise PayloadError.at(path, value, fix)
         if cls is dict:
-            _check_members(value, path, levels - 1)
+            _check_members(value, path, levels - 1, depth_max)
         else:
             for index, item in enumerate(value):
-                _check(item, f"{path}[{index}]", levels - 1)
+                _check(item, f"{path}[{index}]", levels - 1, depth_max)
     elif isinstance(value, str):
         check_text(value, path)
     elif isinstance(value, float):
@@ -142,13 +192,13 @@ def _check(value: Any, path: str, levels: int) -> None:
         raise PayloadError.at(path, value, "not a JSON value; convert it first")
 
 
-def _check_members(members: dict[Any, Any], path: str, levels: int) -> None:
+def _check_members(members: dict[Any, Any], path: str, levels: int, depth_max: int) -> None:
     for key, item in members.items():
         if not isinstance(key, str):
             fix = "keys of a JSON object are strings; declare dict[int, ...] or convert them"
             raise PayloadError.at(path, key, fix)
         check_text(key, f"a key of {path}")
-        _check(item, f"{path}[{key!r}]", levels)
+        _check(item, f"{path}[{key!r}]", levels, depth_max)
 
 
 def check_text(text: str, path: str) -> None:

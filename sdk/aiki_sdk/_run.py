@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import UUID
 
 from attrs import frozen
@@ -324,7 +324,7 @@ class Run:
             kwargs: its keyword arguments.
 
         """
-        if not isinstance(workflow, Workflow):
+        if not isinstance(cast("object", workflow), Workflow):
             message = f"start_child takes a workflow made with @workflow, not {workflow!r}"
             raise InvalidRequest(message)
         options = ChildOptions(
@@ -385,8 +385,9 @@ def _micros(what: str, duration: object) -> int:
     if isinstance(duration, timedelta):
         return round(duration / timedelta(microseconds=1))
     if isinstance(duration, int | float) and not isinstance(duration, bool):
-        if math.isfinite(duration):
-            return round(duration * 1_000_000)
+        number = float(duration)
+        if math.isfinite(number):
+            return round(number * 1_000_000)
     message = f"the duration of {what} is {duration!r}; pass a timedelta or seconds"
     raise InvalidRequest(message)
 

@@ -65,6 +65,7 @@ class CallSignature:
         self._exact = len(self._positional) if len(self._positional) == len(parameters) else -1
         self._codecs: dict[str, Codec] | None = None
         self._encoders: tuple[tuple[str, Callable[[Any], JsonValue]], ...] = ()
+        self._decoders: tuple[tuple[str, Callable[..., Any]], ...] = ()
         self._types: dict[str, Any] = {}
         self._output_type: Any = Any
 
@@ -165,6 +166,11 @@ class CallSignature:
             PayloadError: naming the parameter that is missing, unknown or does not fit.
         """
         codecs = self._codecs or self._compiled()
+        if isinstance(json, dict) and len(json) == self._exact:
+            try:
+                return tuple([decode(json[name]) for name, decode in self._decoders]), {}
+            except (KeyError, Misfit):
+                pass  # below it is found out, and said, which one it is
         if not isinstance(json, dict):
             raise PayloadError.at(
                 f"the input of {self._what}", json, "expected an object, one key per parameter"
@@ -264,6 +270,7 @@ class CallSignature:
             self._output_type = self._types.get("return", Any)
             self._codec_of("return", self._output_type)
             self._encoders = tuple((name, codec.encode) for name, codec in codecs.items())
+            self._decoders = tuple((name, codec.decode) for name, codec in codecs.items())
             self._codecs = codecs  # last, for other threads look at it first
         return self._codecs
 

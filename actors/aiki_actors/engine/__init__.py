@@ -85,8 +85,17 @@ from ._entries import (
     WaitAbandoned as WaitAbandoned,
     WaitTimedOut as WaitTimedOut,
 )
-from ._evolve import CHANGES as CHANGES, IllegalEntry as IllegalEntry, evolve as evolve, fold as fold
-from ._limits import DEFAULT_LIMITS as DEFAULT_LIMITS, SECOND as SECOND, EngineLimits as EngineLimits
+from ._evolve import (
+    CHANGES as CHANGES,
+    IllegalEntry as IllegalEntry,
+    evolve as evolve,
+    fold as fold,
+)
+from ._limits import (
+    DEFAULT_LIMITS as DEFAULT_LIMITS,
+    SECOND as SECOND,
+    EngineLimits as EngineLimits,
+)
 from ._projection import (
     Notice as Notice,
     NoticeCommand as NoticeCommand,

@@ -7,9 +7,10 @@ Durations and times are `Micros`. The wire form of the worker's commands is in `
 
 from __future__ import annotations
 
+from attrs import field, frozen
+
 from aiki_sdk import ErrorInfo, JsonValue
 from aiki_sdk.protocol import OnParentEnd, RunStatus
-from attrs import field, frozen
 
 from ._entries import Call, Micros, RunCreated
 from ._state import ClaimRef

@@ -29,7 +29,7 @@ RULES: Final[Mapping[type[Any], Rule]] = {**CLIENT_RULES, **WORKER_RULES}
 
 def decide(
     state: RunState,
-    command: c.Command,
+    command: c.Command | c.WorkerCommand,
     now: Micros,
     *,
     offer: ClaimOffer | None = None,

@@ -12,8 +12,7 @@ from typing import Any, Final
 from aiki_sdk import ErrorInfo
 from aiki_sdk.protocol import Slept, WaitKind
 
-from . import _commands as c
-from . import _entries as e
+from . import _commands as c, _entries as e
 from ._decision import (
     NOTHING,
     Circumstances,
@@ -62,7 +61,9 @@ def _accept_event(state: RunState, command: c.AcceptEvent, by: Circumstances) ->
         message = f"workflow {state.spec.workflow!r} declares no event {command.name!r}; it declares: {names}"
         return Rejected("unknown-event", message)
     if sum(map(len, state.unread.values())) >= by.limits.unread_max:
-        message = f"run {state.run_id} has {by.limits.unread_max} unread events, the limit unread_max"
+        message = (
+            f"run {state.run_id} has {by.limits.unread_max} unread events, the limit unread_max"
+        )
         return Rejected("limit-exceeded", message)
     accepted = e.EventAccepted(command.name, command.data, command.reference_id)
     if state.unread.get(command.name):

@@ -13,8 +13,7 @@ from typing import Any, Final
 from aiki_sdk import ErrorInfo, Retry
 from aiki_sdk.protocol import Slept, WaitKind
 
-from . import _commands as c
-from . import _entries as e
+from . import _commands as c, _entries as e
 from ._decision import NOTHING, Circumstances, Decision, Rejected, Rule, become_ready, illegal
 from ._entries import Call, Micros
 from ._limits import SECOND
@@ -66,7 +65,9 @@ def _check_length(what: str, length: Micros | None, by: Circumstances) -> Reject
     if length is None or length <= by.limits.wait_max:
         return None
     years = by.limits.wait_max / (365.25 * 24 * 3600 * SECOND)
-    message = f"{what} of {length / SECOND:g} s is too long; the limit wait_max is {years:.0f} years"
+    message = (
+        f"{what} of {length / SECOND:g} s is too long; the limit wait_max is {years:.0f} years"
+    )
     return Rejected("invalid-request", message)
 
 
@@ -160,7 +161,9 @@ def _start_child(state: RunState, command: c.StartChild, by: Circumstances) -> D
         return NOTHING
     limits = by.limits
     if len(state.live_children) >= limits.children_max:
-        message = f"run {state.run_id} has {limits.children_max} live children, the limit children_max"
+        message = (
+            f"run {state.run_id} has {limits.children_max} live children, the limit children_max"
+        )
         return Rejected("limit-exceeded", message)
     if command.spec.depth > limits.depth_max:
         message = (
@@ -206,7 +209,7 @@ def _fail(state: RunState, command: c.FailRun, by: Circumstances) -> Decision:
     if state.cancel is not None:
         return (e.RunCancelled(state.cancel.reason, state.cancel.ancestor_id, error=command.error),)
     delay = None
-    if command.retryable and state.spec.retry is not None:
+    if command.retryable and isinstance(state.spec.retry, dict):
         delay = Retry.from_json(state.spec.retry).delay_after(state.attempt, command.chance)
     if delay is None:
         return (e.RunFailed(command.error),)
@@ -247,4 +250,3 @@ WORKER_RULES: Final[Mapping[type[Any], Rule]] = {
     c.FinishCancel: _finish_cancel,
 }
 """One rule per command of a worker."""
-

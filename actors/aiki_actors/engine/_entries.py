@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final, NewType
 
+from attrs import Factory, frozen
+
 from aiki_sdk import ErrorInfo, JsonValue
 from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus, Slept
-from attrs import Factory, frozen
 
 Micros = NewType("Micros", int)
 """Microseconds: since the Unix epoch (UTC) for a time, a plain count for a duration."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus
 from attrs import frozen
+
+from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus
 
 from ._commands import CancelRun, CreateRun, EndChild
 from ._entries import CancelRequested, ChildStarted, Entry, Micros, RunCancelled

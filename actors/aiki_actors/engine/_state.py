@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from attrs import Factory, define, frozen
+
 from aiki_sdk import ErrorInfo, JsonValue
 from aiki_sdk.protocol import OnParentEnd, RunStatus, WaitKind
-from attrs import Factory, define, frozen
 
 from ._entries import Call, Micros, RunCreated
 from ._transitions import Phase
@@ -118,13 +119,13 @@ class RunState:
     epoch: int = 0
     claims_lost: int = 0
     attempt: int = 1
-    tasks: dict[Call, int] = Factory(dict)
-    settled: set[Call] = Factory(set)
-    waits: dict[Call, Wait] = Factory(dict)
-    consumed: dict[Call, tuple[str, int]] = Factory(dict)
-    unread: dict[str, deque[int]] = Factory(dict)
-    references: set[tuple[str, str]] = Factory(set)
-    children: dict[str, Child] = Factory(dict)
+    tasks: dict[Call, int] = Factory(lambda: dict[Call, int]())
+    settled: set[Call] = Factory(lambda: set[Call]())
+    waits: dict[Call, Wait] = Factory(lambda: dict[Call, Wait]())
+    consumed: dict[Call, tuple[str, int]] = Factory(lambda: dict[Call, tuple[str, int]]())
+    unread: dict[str, deque[int]] = Factory(lambda: dict[str, deque[int]]())
+    references: set[tuple[str, str]] = Factory(lambda: set[tuple[str, str]]())
+    children: dict[str, Child] = Factory(lambda: dict[str, Child]())
     cancel: CancelState | None = None
     stalled: str | None = None
     outcome: Outcome | None = None
@@ -195,4 +196,3 @@ def status_of(state: RunState) -> RunStatus:
         if kind in kinds:
             return _WAITING_STATUS[kind]
     return RunStatus.AWAITING_EVENT
-

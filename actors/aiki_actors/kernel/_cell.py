@@ -145,9 +145,6 @@ class Cell(Node, Generic[M_contra]):
                 await actor.watched(self.notices.popleft())
             elif self.suspended:
                 await self.mailbox.park()
-            elif self.killed:
-                # The scope is cancelled, so this raises.
-                await trio.lowlevel.checkpoint()
             else:
                 self.attention = False
                 return False

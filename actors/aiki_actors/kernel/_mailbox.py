@@ -79,19 +79,6 @@ class Mailbox(Generic[T]):
     closed: bool = field(default=False, init=False)
     senders: OrderedDict[trio.lowlevel.Task, _Sender[T]] | None = field(default=None, init=False)
 
-    def put(self, message: T) -> None:
-        """Append and wake the reader, or apply the overflow policy.
-
-        Raises:
-            ActorStopped: The mailbox is closed.
-            MailboxFull: It is full and its policy is to refuse or to block.
-        """
-        if len(self.items) >= self.limit:
-            self.overflow(message)
-            return
-        self.items.append(message)
-        self.wake()
-
     def wake(self) -> None:
         """Wake the reader if it is parked."""
         task = self.waiter

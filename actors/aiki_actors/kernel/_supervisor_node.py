@@ -145,33 +145,27 @@ class SupervisorNode(Node):
 
     def child_ended(self, node: Node, reason: StopReason, error: BaseException | None) -> None:
         """Hear that a child's task is over, and decide at once what needs no waiting."""
-        match self._fate(node, reason):
-            case Phase.STOPPED:
-                node.finalise(reason, error)
-            case Phase.RESTARTING:
-                node.phase = Phase.RESTARTING
-                if reason is not StopReason.RESTART and not self.stopping:
-                    self.events.append((node, error))
-                    self.wake()
-            case _:
-                raise AssertionError("a child that ended is either stopped or restarting")
+        if not self._comes_back(node, reason):
+            node.finalise(reason, error)
+        else:
+            node.phase = Phase.RESTARTING
+            if reason is not StopReason.RESTART and not self.stopping:
+                self.events.append((node, error))
+                self.wake()
         if self.attentive:
             self.wake()
 
-    def _fate(self, node: Node, reason: StopReason) -> Phase:
-        interim = node.static or node.restart is not Restart.TEMPORARY
+    def _comes_back(self, node: Node, reason: StopReason) -> bool:
+        """Say whether a child whose task is over will be launched again."""
         if node.closed or reason is StopReason.KILL:
-            return Phase.STOPPED
+            return False
         if reason is StopReason.CANCELLED:
-            kept = self.stop_reason is StopReason.RESTART and node.static
-            return Phase.RESTARTING if kept else Phase.STOPPED
+            return self.stop_reason is StopReason.RESTART and node.static
         if node.stop_reason is StopReason.RESTART:
-            return Phase.RESTARTING if interim else Phase.STOPPED
-        if node.restart is Restart.PERMANENT or (
-            node.restart is Restart.TRANSIENT and reason is StopReason.FAILURE
-        ):
-            return Phase.RESTARTING
-        return Phase.STOPPED
+            return node.static or node.restart is not Restart.TEMPORARY
+        if node.restart is Restart.TRANSIENT:
+            return reason is StopReason.FAILURE
+        return node.restart is Restart.PERMANENT
 
     def forget(self, node: Node) -> None:
         """Drop a child that ended for good, and launch its successor if it has one."""

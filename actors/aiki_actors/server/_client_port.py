@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
+from attrs import define
+
 from aiki_actors import engine as e
 from aiki_actors.storage import RunFilter, Storage, micros_of
 from aiki_sdk import (
@@ -41,7 +43,6 @@ from aiki_sdk.protocol import (
     StartResult,
     WorkflowInfo,
 )
-from attrs import define
 
 from ._hub import Hub
 from ._run_actor import ReferenceHeld
@@ -137,7 +138,9 @@ class ServerClientPort:
     async def start_many(self, requests: Sequence[StartRequest]) -> Sequence[StartResult | Problem]:
         """Start many runs; each succeeds or fails by itself."""
         if len(requests) > BATCH_MAX:
-            raise LimitExceeded("starts in one batch", BATCH_MAX, len(requests), "send them in parts")
+            raise LimitExceeded(
+                "starts in one batch", BATCH_MAX, len(requests), "send them in parts"
+            )
         results: list[StartResult | Problem | None] = [None] * len(requests)
 
         async def start_one(number: int, request: StartRequest) -> None:
@@ -188,9 +191,7 @@ class ServerClientPort:
 
     async def list(self, query: RunQuery) -> RunPage:
         """Return a page of the runs that match, the newest first."""
-        page = await self.storage.runs(
-            self._filter(query), limit=query.limit, cursor=query.cursor
-        )
+        page = await self.storage.runs(self._filter(query), limit=query.limit, cursor=query.cursor)
         return RunPage(tuple(run_summary(row) for row in page.runs), page.cursor)
 
     async def count(self, query: RunQuery) -> int:

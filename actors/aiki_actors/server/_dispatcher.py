@@ -66,7 +66,7 @@ class Dispatcher:
     now: Callable[[], e.Micros]
     claim: Callable[[str, str, str, bool], None]
     matcher: Matcher = Factory(Matcher)
-    sessions: dict[str, Session] = Factory(dict)
+    sessions: dict[str, Session] = Factory(lambda: dict[str, Session]())
 
     def join(
         self,

@@ -15,11 +15,12 @@ from datetime import timedelta
 from typing import ClassVar, Final, Never
 
 import trio
+from attrs import define, field, frozen
+
 from aiki_actors import engine as e
 from aiki_actors.kernel import Actor, ActorContext
 from aiki_actors.storage import Storage
 from aiki_sdk import AikiError
-from attrs import define, field, frozen
 
 from ._dispatcher import Dispatcher
 from ._runs import Runs
@@ -59,9 +60,9 @@ class Keeper(Actor[Never]):
     now: Callable[[], e.Micros]
     settings: KeeperSettings = field(factory=KeeperSettings)
     recovered: trio.Event = field(factory=trio.Event)
-    _owed: set[str] = field(factory=set, init=False)
+    _owed: set[str] = field(factory=lambda: set[str](), init=False)
     _first: bool = field(default=True, init=False)
-    _counts: dict[str, int] = field(factory=dict, init=False)
+    _counts: dict[str, int] = field(factory=lambda: dict[str, int](), init=False)
 
     async def started(self, context: ActorContext[Never]) -> None:
         """Begin to sweep."""
@@ -69,7 +70,9 @@ class Keeper(Actor[Never]):
 
     def describe(self) -> str:
         """Return what was found so far."""
-        return ", ".join(f"{count} {what}" for what, count in self._counts.items()) or "nothing lost"
+        return (
+            ", ".join(f"{count} {what}" for what, count in self._counts.items()) or "nothing lost"
+        )
 
     async def _keep(self) -> None:
         sweeps = (
@@ -91,7 +94,7 @@ class Keeper(Actor[Never]):
         try:
             await sweep()
         except AikiError as error:
-            LOGGER.error("sweep %s failed and is repeated: %s", sweep.__name__, error)
+            LOGGER.warning("sweep %s failed and is repeated: %s", sweep.__name__, error)
 
     def _count(self, what: str, number: int = 1) -> None:
         self._counts[what] = self._counts.get(what, 0) + number

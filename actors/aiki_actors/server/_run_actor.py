@@ -14,12 +14,13 @@ import logging
 from collections.abc import Callable
 from typing import ClassVar, Final
 
+from attrs import Factory, define, field
+
 from aiki_actors import engine as e
 from aiki_actors.kernel import ActorContext, ActorRef, BatchActor, Reply, StopReason
 from aiki_actors.storage import Appended, AppendResult, Change, ReadyRun, ReferenceTaken
 from aiki_sdk import AikiError, ErrorInfo, NotFound, ReferenceConflict, Unavailable, error_from_wire
 from aiki_sdk.protocol import RunStatus, Update
-from attrs import Factory, define, field
 
 from ._dispatcher import Offer
 from ._services import Do, Entries, RunMessage, Services, Submit, View
@@ -59,14 +60,16 @@ class Batch:
 
     """
 
-    entries: list[e.Entry] = Factory(list)
-    statuses: list[RunStatus] = Factory(list)
-    foreign: list[e.Entry] = Factory(list)
-    answers: list[tuple[Reply[Entries], Entries]] = Factory(list)
-    views: list[View] = Factory(list)
-    notices: list[e.Notice] = Factory(list)
-    claims: list[e.RunClaimed] = Factory(list)
-    freed: list[tuple[str, bool]] = Factory(list)
+    entries: list[e.Entry] = Factory(lambda: list[e.Entry]())
+    statuses: list[RunStatus] = Factory(lambda: list[RunStatus]())
+    foreign: list[e.Entry] = Factory(lambda: list[e.Entry]())
+    answers: list[tuple[Reply[Entries], Entries]] = Factory(
+        lambda: list[tuple[Reply[Entries], Entries]]()
+    )
+    views: list[View] = Factory(lambda: list[View]())
+    notices: list[e.Notice] = Factory(lambda: list[e.Notice]())
+    claims: list[e.RunClaimed] = Factory(lambda: list[e.RunClaimed]())
+    freed: list[tuple[str, bool]] = Factory(lambda: list[tuple[str, bool]]())
     warm: bool = False
     supersedes: str | None = None
 
@@ -82,7 +85,7 @@ class RunActor(BatchActor[RunMessage]):
     fresh: bool = False
     state: e.RunState = field(init=False)
     _row: e.Projection | None = field(default=None, init=False)
-    _recent: list[e.Entry] = field(factory=list, init=False)
+    _recent: list[e.Entry] = field(factory=lambda: list[e.Entry](), init=False)
     _recent_from: int = field(default=1, init=False)
     _parked_seq: int = field(default=0, init=False)
     _stale: bool = field(default=False, init=False)
@@ -94,7 +97,7 @@ class RunActor(BatchActor[RunMessage]):
         self.state = e.RunState(self.run_id)
         self._stale = not self.fresh
 
-    async def stopping(self, reason: StopReason) -> None:
+    async def stopping(self, reason: StopReason) -> None:  # noqa: ARG002
         """Leave the directory; what is claimed stays claimed, the next message activates again."""
         self.forget(self._context.ref)
 
@@ -217,7 +220,7 @@ class RunActor(BatchActor[RunMessage]):
         return self.services.dispatcher.offer(self.run_id, state.spec)
 
     def _decide(
-        self, command: e.Command, batch: Batch, offer: Offer | None
+        self, command: e.Command | e.WorkerCommand, batch: Batch, offer: Offer | None
     ) -> Entries | AikiError:
         """Decide one command and evolve by it; the entries are not durable yet."""
         services = self.services
@@ -246,7 +249,7 @@ class RunActor(BatchActor[RunMessage]):
         """Make the batch durable; False if that failed and everybody was told."""
         change = self._change(batch)
         try:
-            result = await self.services.writer.ask(
+            result: AppendResult = await self.services.writer.ask(
                 lambda reply: Write(change, reply), deadline_s=None
             )
         except AikiError as error:
@@ -311,7 +314,9 @@ class RunActor(BatchActor[RunMessage]):
                     deadline_s=None,
                 )
             except AikiError:
-                LOGGER.warning("notice %s could not be answered now; it is delivered again", notice.id)
+                LOGGER.warning(
+                    "notice %s could not be answered now; it is delivered again", notice.id
+                )
             else:
                 self.services.deliver(answer)
 

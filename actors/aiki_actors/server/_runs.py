@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from attrs import define, field
+
 from aiki_actors import engine as e
 from aiki_actors.kernel import (
     ActorFailed,
@@ -26,7 +28,6 @@ from aiki_actors.kernel import (
 )
 from aiki_sdk import Unavailable
 from aiki_sdk.protocol import RunInfo
-from attrs import define, field
 
 from ._run_actor import RunActor
 from ._services import Do, Entries, RunMessage, Services, Submit, View
@@ -46,7 +47,9 @@ class Runs:
     mailbox_max: int = MAILBOX_MAX
     services: Services = field(init=False)
     supervisor: Supervisor = field(init=False)
-    _refs: dict[str, ActorRef[RunMessage]] = field(factory=dict, init=False)
+    _refs: dict[str, ActorRef[RunMessage]] = field(
+        factory=lambda: dict[str, ActorRef[RunMessage]](), init=False
+    )
 
     @property
     def active(self) -> int:
@@ -137,4 +140,3 @@ async def _ask(ref: ActorRef[RunMessage], build: Callable[[Reply[R]], RunMessage
     except KernelError as error:
         message = f"run {ref.name} could not be asked: {error}; try again"
         raise Unavailable(message) from error
-

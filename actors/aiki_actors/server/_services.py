@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from attrs import define, frozen
+
 from aiki_actors import engine as e
 from aiki_actors.kernel import ActorRef, Reply
 from aiki_actors.storage import Storage
 from aiki_sdk import AikiError
 from aiki_sdk.protocol import Outcome, RunInfo
-from attrs import define, frozen
 
 from ._dispatcher import Dispatcher
 from ._hub import Hub

@@ -42,7 +42,7 @@ class StorageActor(BatchActor[Write]):
         try:
             results = await self.storage.append([message.change for message in messages])
         except AikiError as error:
-            LOGGER.error("%d changes were not written: %s", len(messages), error)
+            LOGGER.warning("%d changes were not written: %s", len(messages), error)
             for message in messages:
                 message.reply.fail(error)
             return

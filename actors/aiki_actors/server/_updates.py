@@ -10,14 +10,15 @@ from types import TracebackType
 from typing import Self
 
 import trio
+from attrs import define, field
+
 from aiki_actors import engine as e
 from aiki_actors.storage import Storage
 from aiki_sdk import NotFound
 from aiki_sdk.protocol import Outcome, Update
-from attrs import define, field
 
 from ._hub import Hub
-from ._subscription import Subscription, SubscriberTooSlow
+from ._subscription import SubscriberTooSlow, Subscription
 from ._views import update_of
 
 
@@ -32,13 +33,15 @@ class RunUpdates:
     _after: int
     _wait_s: float | None
     _subscription: Subscription = field(init=False)
-    _past: list[Update] = field(factory=list, init=False)
+    _past: list[Update] = field(factory=lambda: list[Update](), init=False)
     _deadline: float = field(init=False)
     _ended: bool = field(default=False, init=False)
 
     async def __aenter__(self) -> Self:
         """Subscribe and read the journal."""
-        self._deadline = trio.current_time() + (float("inf") if self._wait_s is None else self._wait_s)
+        self._deadline = trio.current_time() + (
+            float("inf") if self._wait_s is None else self._wait_s
+        )
         self._subscription = self._hub.subscribe(self._run_id)
         try:
             await self._read_past()

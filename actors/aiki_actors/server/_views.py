@@ -9,7 +9,15 @@ from typing import Final
 from aiki_actors import engine as e
 from aiki_actors.storage import entry_to_json
 from aiki_sdk import JsonValue
-from aiki_sdk.protocol import JournalEntry, Outcome, RunInfo, RunStatus, RunSummary, Update, WaitInfo
+from aiki_sdk.protocol import (
+    JournalEntry,
+    Outcome,
+    RunInfo,
+    RunStatus,
+    RunSummary,
+    Update,
+    WaitInfo,
+)
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -17,7 +25,6 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def to_datetime(at: e.Micros) -> datetime:
     """Convert the engine's time to an aware UTC datetime."""
     return EPOCH + timedelta(microseconds=at)
-
 
 
 def _optional(at: e.Micros | None) -> datetime | None:

@@ -74,7 +74,7 @@ AppendResult = Appended | SeqConflict | ReferenceTaken
 
 @frozen
 class RunFilter:
-    """Which runs to list; None: any. Times are compared with `created_at`, half-open [after, before)."""
+    """Which runs to list; None: any. Times bound `created_at`, half-open: [after, before)."""
 
     namespace: str
     status: tuple[RunStatus, ...] | None = None

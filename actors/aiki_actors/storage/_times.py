@@ -16,7 +16,7 @@ from aiki_actors.engine import Micros
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = 1_000_000
-_SECONDS_MAX: Final = 2**32
+_DURATION_MAX: Final = 2**32 * _SECOND
 """Up to here neighbouring doubles are less than half a microsecond apart, products included."""
 
 
@@ -69,10 +69,10 @@ def micros_to_seconds(duration: Micros) -> int | float:
     Raises:
         ValueError: it is longer than 2**32 seconds, where microseconds would be lost.
     """
-    seconds, rest = divmod(duration, _SECOND)
-    if not -_SECONDS_MAX < seconds < _SECONDS_MAX:
-        message = f"duration of {seconds} s is longer than 136 years; shorten it"
+    if abs(duration) >= _DURATION_MAX:
+        message = f"duration of {duration // _SECOND} s is longer than 136 years; shorten it"
         raise ValueError(message)
+    seconds, rest = divmod(duration, _SECOND)
     return duration / _SECOND if rest else seconds
 
 

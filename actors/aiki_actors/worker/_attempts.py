@@ -16,6 +16,8 @@ from hashlib import sha256
 from typing import Any, Final
 
 import trio
+from attrs import define, frozen
+
 from aiki_actors import engine as e
 from aiki_sdk import (
     AikiError,
@@ -30,7 +32,6 @@ from aiki_sdk import (
     task_address,
     task_context,
 )
-from attrs import define, frozen
 
 from ._branches import Branch
 from ._execution import Execution
@@ -106,10 +107,10 @@ class TaskActor:
         """Run attempts until the call has an outcome, and report each; see `Slot.start`."""
         record = slot.record
         assert record is not None, "a call that begins has a record"
-        while record.resolution is None:
-            await self._wait_delay(slot)
-            if record.resolution is not None:
-                return
+        while not slot.resolved:
+            if record.retry is not None:
+                await self._wait_delay(record.retry, slot)
+                continue
             attempt = record.attempts + 1
             result = await self._attempt(slot.call, attempt)
             if isinstance(result, Failure):
@@ -117,16 +118,14 @@ class TaskActor:
             else:
                 await self._report_success(slot.call, attempt, result[0])
 
-    async def _wait_delay(self, slot: Slot) -> None:
-        record = slot.record
-        if record is None or record.retry is None:
-            return
-        if record.retry.waits:
+    async def _wait_delay(self, retry: e.AttemptFailed, slot: Slot) -> None:
+        if retry.waits:
             await self.execution.wait_retry(slot)
             return
         now = self.shared.clock.now().timestamp()
-        await trio.sleep(max(0.0, record.retry.retry_at / e.SECOND - now))
-        record.retry = None
+        await trio.sleep(max(0.0, retry.retry_at / e.SECOND - now))
+        assert slot.record is not None, "a call that begins has a record"
+        slot.record.retry = None
 
     async def _report_success(self, call: e.Call, attempt: int, output: JsonValue) -> None:
         await self.execution.submit(
@@ -191,7 +190,9 @@ class TaskActor:
         raise AikiError(message)
 
     def _timed_out(self, timeout_s: float) -> TaskTimeout:
-        return TaskTimeout(f"task {self.task.name!r} did not end within its timeout of {timeout_s:g} s")
+        return TaskTimeout(
+            f"task {self.task.name!r} did not end within its timeout of {timeout_s:g} s"
+        )
 
     def _failed(self, attempt: int, error: BaseException) -> Failure:
         """Ask the retry policy, unless the task itself said when to come again."""

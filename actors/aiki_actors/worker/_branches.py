@@ -17,11 +17,11 @@ from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
-from aiki_sdk import current_workflow
 from attrs import Factory, define
 from trio.lowlevel import Task
 
 from aiki_actors.engine import Call
+from aiki_sdk import current_workflow
 
 if TYPE_CHECKING:
     from aiki_sdk import AnyTask
@@ -68,7 +68,7 @@ class Branch:
     execution: Tracked
     path: str = ""
     spawned: int = 0
-    calls: dict[str, int] = Factory(dict)
+    calls: dict[str, int] = Factory(lambda: dict[str, int]())
 
     def next_call(self, address: str) -> Call:
         """Name the next call with this address in this branch."""

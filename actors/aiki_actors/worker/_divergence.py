@@ -12,18 +12,16 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
-import aiki_sdk
 import trio
+
+import aiki_sdk
 from aiki_actors.engine import Call
 from aiki_sdk import Divergence
 
 from ._replica import Replica
 
 OURS: Final = tuple(
-    str(Path(path).resolve())
-    for path in (aiki_sdk.__file__, __file__, trio.__file__)
-    if path is not None
-    for path in (Path(path).parent,)
+    str(Path(file).resolve().parent) for file in (aiki_sdk.__file__, __file__, trio.__file__)
 )
 """Folders whose frames are machinery, not the user's code."""
 

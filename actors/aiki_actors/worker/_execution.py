@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import outcome
 import trio
+from attrs import Factory, define
+
 from aiki_actors import engine as e
 from aiki_sdk import AikiError, StaleClaim
-from attrs import Factory, define
 
 from ._branches import Branch, BranchTracker, Tracks
 from ._divergence import calling_line, divergence, waiting_line
@@ -70,7 +71,7 @@ class Execution:
     tracks: Tracks = Factory(Tracks)
     scope: trio.CancelScope = Factory(trio.CancelScope)
     cancel_scope: trio.CancelScope = Factory(trio.CancelScope)
-    slots: dict[Slot, None] = Factory(dict)
+    slots: dict[Slot, None] = Factory(lambda: dict[Slot, None]())
     begun: int = 0
     multi: bool = False
     evicted: bool = False
@@ -81,7 +82,7 @@ class Execution:
     last_at: e.Micros = e.Micros(0)
     loaded_seq: int = 0
     sequencer: Sequencer = Factory(Sequencer, takes_self=True)
-    _abandoned: list[e.Call] = Factory(list)
+    _abandoned: list[e.Call] = Factory(lambda: list[e.Call]())
     _claimed: trio.Event | None = None
     _thawed: trio.Event | None = None
     _replayed: int = 0
@@ -402,12 +403,15 @@ class Execution:
         """
         if self.evicted:
             raise RunEvicted
+        entries: tuple[e.Entry, ...] = ()
         with trio.CancelScope(shield=True):
             delay = RETRY_FIRST_S
             while True:
                 claim = self.replica.claim or await self._regain()
                 given_up, self._abandoned = self._abandoned, []
-                commands = [e.AbandonWait(call, claim=claim) for call in given_up]
+                commands: list[e.WorkerCommand] = [
+                    e.AbandonWait(call, claim=claim) for call in given_up
+                ]
                 commands += [make(claim) for make in build]
                 try:
                     entries = await self.port.submit(self.run_id, tuple(commands))

@@ -14,6 +14,8 @@ from contextlib import suppress
 from typing import ClassVar, Final
 
 import trio
+from attrs import define, field, frozen
+
 from aiki_actors import engine as e
 from aiki_actors.kernel import Actor, ActorContext, ActorRef, StopReason
 from aiki_sdk import (
@@ -28,7 +30,6 @@ from aiki_sdk import (
     current_workflow,
 )
 from aiki_sdk._run import Run
-from attrs import define, field, frozen
 
 from ._attempts import Attempts
 from ._branches import Branch, BranchTracker
@@ -161,7 +162,7 @@ class Executor(Actor[ExecutorMessage]):
         except RunEvicted:
             LOGGER.info("run %s ended elsewhere before its outcome", execution.run_id)
         except AikiError as refused:
-            LOGGER.error("run %s: its outcome was refused: %s", execution.run_id, refused)
+            LOGGER.warning("run %s: its outcome was refused: %s", execution.run_id, refused)
             error = ErrorInfo.from_exception(refused)
             await execution.submit(lambda claim: e.FailRun(error, retryable=False, claim=claim))
 

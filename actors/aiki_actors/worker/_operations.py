@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import trio
+
 from aiki_actors import engine as e
 from aiki_sdk import (
     CONVERTER,
@@ -330,8 +331,7 @@ async def _collect(
 
 def _returned(function: Callable[..., Any]) -> Any:
     """Return the type that a function declares to return; anything if it does not say."""
-    hints = inspect.get_annotations(function, eval_str=False) if callable(function) else {}
-    declared = hints.get("return", Any)
+    declared: object = inspect.get_annotations(function).get("return", Any)
     return cast("Any", Any if isinstance(declared, str) else declared)
 
 

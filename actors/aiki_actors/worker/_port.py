@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from aiki_actors.engine import ClaimRef, Entry, WorkerCommand
 from attrs import frozen
+
+from aiki_actors.engine import ClaimRef, Entry, WorkerCommand
 
 
 @frozen
@@ -37,9 +38,7 @@ class WorkerInbox(Protocol):
 class ServerPort(Protocol):
     """What a worker asks of a server."""
 
-    async def submit(
-        self, run_id: str, commands: tuple[WorkerCommand, ...]
-    ) -> tuple[Entry, ...]:
+    async def submit(self, run_id: str, commands: tuple[WorkerCommand, ...]) -> tuple[Entry, ...]:
         """Carry out commands in order, as one change; return the durable entries they made.
 
         Raises:

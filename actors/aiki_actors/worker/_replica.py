@@ -9,13 +9,13 @@ Invariant: `seq` is the seq of the last entry applied; an entry that came early 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
-from typing import TYPE_CHECKING
+from attrs import Factory, define
 
 from aiki_actors import engine as e
 from aiki_sdk.protocol import RunStatus, Slept
-from attrs import Factory, define
 
 if TYPE_CHECKING:
     from ._slots import Slot
@@ -77,13 +77,13 @@ class Replica:
     worker_id: str | None = None
     unconsumed: int = 0
     """How many records `left_over` would return."""
-    items: dict[int, e.EventAccepted] = Factory(dict)
-    child_ends: dict[str, e.Entry] = Factory(dict)
-    records: dict[e.Call, Record] = Factory(dict)
-    touched: list[Record] = Factory(list)
-    _leftovers: dict[str, list[Record]] = Factory(dict)
-    _child_waits: dict[str, list[Record]] = Factory(dict)
-    _early: dict[int, e.Entry] = Factory(dict)
+    items: dict[int, e.EventAccepted] = Factory(lambda: dict[int, e.EventAccepted]())
+    child_ends: dict[str, e.Entry] = Factory(lambda: dict[str, e.Entry]())
+    records: dict[e.Call, Record] = Factory(lambda: dict[e.Call, Record]())
+    touched: list[Record] = Factory(lambda: list[Record]())
+    _leftovers: dict[str, list[Record]] = Factory(lambda: dict[str, list[Record]]())
+    _child_waits: dict[str, list[Record]] = Factory(lambda: dict[str, list[Record]]())
+    _early: dict[int, e.Entry] = Factory(lambda: dict[int, e.Entry]())
 
     def apply(self, entries: Iterable[e.Entry]) -> list[e.Entry]:
         """Take entries in; return those that were applied now, in order of seq."""
@@ -152,70 +152,81 @@ class Replica:
 
     def _apply(self, entry: e.Entry) -> None:
         self.seq = entry.seq
-        body = entry.body
-        match body:
-            case e.TaskSucceeded() | e.TaskFailed():
-                self._resolve(self._record(body.call, counted=True), entry)
-            case e.AttemptFailed():
-                record = self._record(body.call, counted=True)
-                record.attempts, record.retry = body.attempt, body
-            case e.RetryDue():
-                record = self.records.get(body.call)
-                if record is not None:
-                    record.retry = None
-                    self.touched.append(record)
-            case e.SleepStarted():
-                record = self._record(body.call, counted=False)
-                record.start, record.resolution = body, None
-            case e.EventWaitStarted():
-                self._record(body.call, counted=False).start = body
-            case e.ChildWaitStarted():
-                record = self._record(body.call, counted=False)
-                record.start = body
-                self._child_waits.setdefault(body.child_id, []).append(record)
-            case e.SleepEnded():
-                self._sleep_ended(entry, body)
-            case e.EventConsumed() | e.WaitTimedOut() | e.ValueRecorded():
-                self._resolve(self._record(body.call, counted=False), entry)
-            case e.WaitAbandoned() | e.EventReturned():
-                record = self._record(body.call, counted=False)
-                record.start = record.resolution = None
-            case e.EventAccepted():
-                self.items[entry.seq] = body
-            case e.ChildStarted():
-                record = self._record(body.call, counted=True)
-                record.start = body
-                self._resolve(record, entry)
-            case e.ChildEnded():
-                self.child_ends[body.child_id] = entry
-                for record in self._child_waits.pop(body.child_id, ()):
-                    if record.resolution is None:
-                        self._resolve(record, entry)
-            case e.RunClaimed():
-                self.claim = e.ClaimRef(body.epoch, body.claim_id)
-                self.worker_id = body.worker_id
-            case e.RunParked() | e.ClaimReleased() | e.ClaimLost():
-                self.claim = None
-            case e.RunCreated():
-                self.created, self.created_at = body, entry.at
-            case e.RunAttemptFailed() | e.RunRetried():
-                self.claim = None
-                self._next_attempt()
-            case _:
-                pass
+        take_in = _TAKE_IN.get(type(entry.body))
+        if take_in is not None:
+            take_in(self, entry, entry.body)
 
-    def _sleep_ended(self, entry: e.Entry, body: e.SleepEnded) -> None:
+    def on_counted_end(self, entry: e.Entry, body: e.TaskSucceeded | e.TaskFailed) -> None:
+        self._resolve(self._record(body.call, counted=True), entry)
+
+    def on_free_end(
+        self, entry: e.Entry, body: e.EventConsumed | e.WaitTimedOut | e.ValueRecorded
+    ) -> None:
+        self._resolve(self._record(body.call, counted=False), entry)
+
+    def on_attempt_failed(self, _entry: e.Entry, body: e.AttemptFailed) -> None:
+        record = self._record(body.call, counted=True)
+        record.attempts, record.retry = body.attempt, body
+
+    def on_retry_due(self, _entry: e.Entry, body: e.RetryDue) -> None:
+        record = self.records.get(body.call)
+        if record is not None:
+            record.retry = None
+            self.touched.append(record)
+
+    def on_sleep_started(self, _entry: e.Entry, body: e.SleepStarted) -> None:
+        record = self._record(body.call, counted=False)
+        record.start, record.resolution = body, None
+
+    def on_event_wait(self, _entry: e.Entry, body: e.EventWaitStarted) -> None:
+        self._record(body.call, counted=False).start = body
+
+    def on_child_wait(self, _entry: e.Entry, body: e.ChildWaitStarted) -> None:
+        record = self._record(body.call, counted=False)
+        record.start = body
+        self._child_waits.setdefault(body.child_id, []).append(record)
+
+    def on_void(self, _entry: e.Entry, body: e.WaitAbandoned | e.EventReturned) -> None:
+        record = self._record(body.call, counted=False)
+        record.start = record.resolution = None
+
+    def on_event_accepted(self, entry: e.Entry, body: e.EventAccepted) -> None:
+        self.items[entry.seq] = body
+
+    def on_child_started(self, entry: e.Entry, body: e.ChildStarted) -> None:
+        record = self._record(body.call, counted=True)
+        record.start = body
+        self._resolve(record, entry)
+
+    def on_child_ended(self, entry: e.Entry, body: e.ChildEnded) -> None:
+        self.child_ends[body.child_id] = entry
+        for record in self._child_waits.pop(body.child_id, ()):
+            if record.resolution is None:
+                self._resolve(record, entry)
+
+    def on_claimed(self, _entry: e.Entry, body: e.RunClaimed) -> None:
+        self.claim = e.ClaimRef(body.epoch, body.claim_id)
+        self.worker_id = body.worker_id
+
+    def on_unclaimed(self, _entry: e.Entry, _body: e.Body) -> None:
+        self.claim = None
+
+    def on_created(self, entry: e.Entry, body: e.RunCreated) -> None:
+        self.created, self.created_at = body, entry.at
+
+    def on_sleep_ended(self, entry: e.Entry, body: e.SleepEnded) -> None:
         record = self._record(body.call, counted=False)
         if isinstance(record.start, e.SleepStarted) and body.outcome is Slept.ELAPSED:
             record.slept += max(record.start.duration, 0)
         self._resolve(record, entry)
 
-    def _next_attempt(self) -> None:
+    def on_next_attempt(self, _entry: e.Entry, _body: e.Body) -> None:
         """Keep what the next attempt may use again, as `evolve` does on the server.
 
         What the failed attempt recorded is used if the code asks for it; that the new attempt
         takes another way is no divergence.
         """
+        self.claim = None
         self.attempt += 1
         failed = {
             child_id
@@ -236,3 +247,31 @@ class Replica:
         self.records = kept
         self.unconsumed = 0
         self.touched = []
+
+
+_TAKE_IN: Final[Mapping[type[e.Body], Callable[[Replica, e.Entry, Any], None]]] = {
+    e.TaskSucceeded: Replica.on_counted_end,
+    e.TaskFailed: Replica.on_counted_end,
+    e.AttemptFailed: Replica.on_attempt_failed,
+    e.RetryDue: Replica.on_retry_due,
+    e.SleepStarted: Replica.on_sleep_started,
+    e.SleepEnded: Replica.on_sleep_ended,
+    e.EventAccepted: Replica.on_event_accepted,
+    e.EventWaitStarted: Replica.on_event_wait,
+    e.EventConsumed: Replica.on_free_end,
+    e.EventReturned: Replica.on_void,
+    e.ChildWaitStarted: Replica.on_child_wait,
+    e.WaitTimedOut: Replica.on_free_end,
+    e.WaitAbandoned: Replica.on_void,
+    e.ChildStarted: Replica.on_child_started,
+    e.ChildEnded: Replica.on_child_ended,
+    e.ValueRecorded: Replica.on_free_end,
+    e.RunClaimed: Replica.on_claimed,
+    e.RunParked: Replica.on_unclaimed,
+    e.ClaimReleased: Replica.on_unclaimed,
+    e.ClaimLost: Replica.on_unclaimed,
+    e.RunCreated: Replica.on_created,
+    e.RunAttemptFailed: Replica.on_next_attempt,
+    e.RunRetried: Replica.on_next_attempt,
+}
+"""What each kind of entry means to a worker; the rest concerns the server alone."""

@@ -22,9 +22,10 @@ import heapq
 from typing import TYPE_CHECKING, Final
 
 import trio
+from attrs import Factory, define
+
 from aiki_actors.engine import Call
 from aiki_sdk import AikiError
-from attrs import Factory, define
 
 from ._slots import RunEvicted, Slot
 
@@ -40,8 +41,10 @@ class Sequencer:
     """Holds the calls that wait, and chooses what happens next."""
 
     execution: Execution
-    ready: list[tuple[int, int, Slot | None]] = Factory(list)
-    held: list[Slot] = Factory(list)
+    ready: list[tuple[int, int, Slot | None]] = Factory(
+        lambda: list[tuple[int, int, Slot | None]]()
+    )
+    held: list[Slot] = Factory(lambda: list[Slot]())
     _tick: int = 0
     _task: trio.lowlevel.Task | None = None
     _parked_at: int = -1

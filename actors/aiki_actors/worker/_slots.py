@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import trio
-from aiki_actors.engine import Call
 from attrs import define
+
+from aiki_actors.engine import Call
 
 from ._replica import Record
 

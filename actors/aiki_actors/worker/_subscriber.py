@@ -16,6 +16,8 @@ from collections import OrderedDict
 from typing import ClassVar, Final, Never
 
 import trio
+from attrs import define, field, frozen
+
 from aiki_actors import engine as e
 from aiki_actors.kernel import (
     Actor,
@@ -30,7 +32,6 @@ from aiki_actors.kernel import (
     SupervisorSpec,
 )
 from aiki_sdk import AnyWorkflow, Clock, Ids, Rng, WorkflowRegistry
-from attrs import define, field, frozen
 
 from ._attempts import THREADS_MAX, Attempts
 from ._branches import BranchTracker
@@ -77,8 +78,10 @@ class Subscriber(Actor[Never]):
     executors_path: str
     tracker: BranchTracker = field(factory=BranchTracker, init=False)
     _executors: Supervisor = field(init=False)
-    _refs: dict[str, ActorRef[ExecutorMessage]] = field(factory=dict, init=False)
-    _warm: OrderedDict[str, None] = field(factory=OrderedDict, init=False)
+    _refs: dict[str, ActorRef[ExecutorMessage]] = field(
+        factory=lambda: dict[str, ActorRef[ExecutorMessage]](), init=False
+    )
+    _warm: OrderedDict[str, None] = field(factory=lambda: OrderedDict[str, None](), init=False)
     _around: Surroundings = field(init=False)
 
     async def started(self, context: ActorContext[Never]) -> None:
@@ -91,7 +94,7 @@ class Subscriber(Actor[Never]):
         )
         trio.lowlevel.add_instrument(self.tracker)
 
-    async def stopping(self, reason: StopReason) -> None:
+    async def stopping(self, reason: StopReason) -> None:  # noqa: ARG002
         """Take no more runs, let running tasks end within the grace, give the runs back."""
         self.port.leave()
         refs = list(self._refs.values())
@@ -163,6 +166,4 @@ class Subscriber(Actor[Never]):
 
 def executors_spec(settings: WorkerSettings, executor_id: str = "executors") -> SupervisorSpec:
     """Describe the supervisor of the executors: none is restarted, a lost run is claimed again."""
-    return SupervisorSpec(
-        id=executor_id, children=(), shutdown_s=settings.shutdown_grace_s + 5.0
-    )
+    return SupervisorSpec(id=executor_id, children=(), shutdown_s=settings.shutdown_grace_s + 5.0)

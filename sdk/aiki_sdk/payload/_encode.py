@@ -9,7 +9,7 @@ import logging
 from typing import Any, Final, Protocol
 
 from aiki_sdk._errors import PayloadError, PayloadTooLarge
-from aiki_sdk._json import JsonValue, dumps, loads
+from aiki_sdk._json import JsonValue, check_written, dumps, dumps_finite, loads
 from aiki_sdk.payload._converter import CONVERTER, PayloadConverter
 
 PAYLOAD_BYTES_MAX: Final = 2 * 1024 * 1024
@@ -59,7 +59,9 @@ def encode_payload(
     json = converter.to_json(value, type_, path=what)
     if json is None or json is True or json is False:
         return json
-    check_payload_size(len(dumps(json)), limit_bytes=limit_bytes, what=what)
+    data = dumps_finite(json)
+    check_written(json, data)
+    check_payload_size(len(data), limit_bytes=limit_bytes, what=what)
     return json
 
 

@@ -153,5 +153,9 @@ class ClientPort(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Give connections back; further calls raise `Unavailable`. Closing again does nothing."""
+        """Give connections back; closing again does nothing.
+
+        A port that has connections raises `Unavailable` from then on; one inside the server's
+        process has none and works as long as the server does.
+        """
         ...

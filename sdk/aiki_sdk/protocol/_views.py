@@ -75,6 +75,7 @@ class RunInfo(RunSummary):
         error: what it failed with, once failed; why it stalled, if that was an error.
         reason: why it was cancelled or paused, or is stalled; None if no reason was given.
         continued_as: id of the run that went on in its place.
+        terminated: whether it was cancelled at once, without running its code.
         worker_id: who executes it now; None if nobody does.
         epoch: number of its last claim, 0 before the first.
         seq: the last entry of its journal.
@@ -87,6 +88,7 @@ class RunInfo(RunSummary):
     error: ErrorInfo | None = None
     reason: str | None = None
     continued_as: str | None = None
+    terminated: bool = False
     worker_id: str | None = None
     epoch: int = 0
     seq: int

@@ -19,11 +19,12 @@ from itertools import product
 from typing import Any, Final
 
 import attrs
+from hypothesis import strategies as st
+
 from aiki_actors import engine as en
 from aiki_actors.engine import Call, ClaimRef, Command, Entry, Micros, RunState
 from aiki_sdk import ErrorInfo, Retry
 from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus
-from hypothesis import strategies as st
 
 RUN_ID: Final = "run_0"
 PARENT_ID: Final = "run_parent"
@@ -44,16 +45,19 @@ SPANS: Final = tuple(map(Micros, (0, 1, 50_000, 100_001, en.SECOND, 60 * en.SECO
 LIMITS: Final = en.EngineLimits(
     claims_lost_max=3,
     entries_max=60,
-    children_max=3,
+    children_max=2,
     depth_max=2,
     wait_max=Micros(3600 * en.SECOND),
     unread_max=6,
 )
 
 EVENTS: Final = ("paid", "shipped")
-CHILDREN: Final = ("run_a", "run_b", "run_c", "run_d")
+CHILDREN: Final = ("run_a", "run_b", "run_c")
 TASKS: Final = tuple(Call(f"task:{name}:9f") for name in ("charge", "render"))
-SLEEPS: Final = (*(Call(f"sleep:{name}") for name in ("cool-off", "late")), Call("sleep:late", "0.1"))
+SLEEPS: Final = (
+    *(Call(f"sleep:{name}") for name in ("cool-off", "late")),
+    Call("sleep:late", "0.1"),
+)
 EVENT_WAITS: Final = tuple(Call(f"event:{name}", index=n) for name in EVENTS for n in range(3))
 CHILD_WAITS: Final = tuple(Call(f"wait-child:{child}") for child in CHILDREN)
 VALUES: Final = (Call("local:now"), Call("local:flip"))
@@ -185,7 +189,7 @@ _WEIGHTS: Final[Mapping[type[Any], int]] = {
     en.CreateRun: 1,
     en.Diverge: 1,
     en.Elapse: 12,
-    en.EndChild: 8,
+    en.EndChild: 12,
     en.FailRun: 3,
     en.FinishCancel: 2,
     en.ParkRun: 16,
@@ -283,6 +287,10 @@ class Play:
     def __repr__(self) -> str:
         """Tell the story; the states in full would bury what a failing test has to say."""
         return "\n".join(["a play:", *map(str, self.steps)])
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        """Let Hypothesis print it so too; it would go through the fields of an attrs class."""
+        printer.text(repr(self))
 
     def offer(self) -> en.ClaimOffer:
         """Make an offer with a claim id that was never used."""

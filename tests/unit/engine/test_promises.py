@@ -6,12 +6,14 @@ found in the engine itself and for each of its limits.
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
+
 from aiki_actors import engine as en
 from aiki_actors.engine import Call, ClaimRef, Micros, Phase
 from aiki_sdk.protocol import OnParentEnd, RunStatus, Slept
-
 from tests.unit.engine.strategies import (
     CURRENT,
     CURRENT_EPOCH,
@@ -372,7 +374,7 @@ def test_a_notice_has_the_same_id_in_a_batch_and_alone() -> None:
 # --- Limits ---------------------------------------------------------------------------------------
 
 
-def limited(**limits: int) -> Play:
+def limited(**limits: Any) -> Play:
     play = started()
     play.limits = attrs.evolve(en.DEFAULT_LIMITS, **limits)
     return play

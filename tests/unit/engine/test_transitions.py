@@ -7,10 +7,10 @@ from collections import deque
 from pathlib import Path
 
 import pytest
+
 from aiki_actors import engine as en
 from aiki_actors.engine import Body, Call, Entry, Micros, Phase, RunState
 from aiki_sdk.protocol import OnParentEnd, RunStatus, Slept, WaitKind
-
 from tests.unit.engine.strategies import CHILDREN, ERROR, RUN_ID, clone, facts, spec
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -102,9 +102,7 @@ def test_an_entry_with_another_seq_than_the_next_is_refused(seq: int) -> None:
 
 
 def test_the_table_says_what_its_rows_say() -> None:
-    rows = {
-        (source, row.entry): row.target or source for row in en.ROWS for source in row.sources
-    }
+    rows = {(source, row.entry): row.target or source for row in en.ROWS for source in row.sources}
     assert dict(en.TRANSITIONS) == rows
     assert sum(len(row.sources) for row in en.ROWS) == len(rows), "no pair has two rows"
 
@@ -162,7 +160,5 @@ def test_the_diagram_draws_every_change_of_phase_as_mermaid_reads_it() -> None:
     lines = en.mermaid().splitlines()
     drawn = {line.split(":")[0].strip() for line in lines if ": " in line}
     changes = {(s, t) for (s, _k), t in en.TRANSITIONS.items() if s is not t and s is not Phase.NEW}
-    assert drawn == {f"{source} --> {target}" for source, target in changes} | {
-        "[*] --> scheduled"
-    }
+    assert drawn == {f"{source} --> {target}" for source, target in changes} | {"[*] --> scheduled"}
     assert all(line.count(":") <= 1 and ";" not in line for line in lines)

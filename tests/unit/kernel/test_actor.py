@@ -11,6 +11,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from typing_extensions import override
 
 from aiki_actors.kernel import (
+    Actor,
+    ActorContext,
     ActorFailed,
     ActorStopped,
     BatchActor,
@@ -18,6 +20,8 @@ from aiki_actors.kernel import (
     ChildSpec,
     DeadLetterReason,
     KernelError,
+    MailboxPolicy,
+    Overflow,
     Reply,
     Restart,
     StopReason,
@@ -525,3 +529,117 @@ async def test_background_tasks_do_not_outlive_a_kill(autojump_clock: MockClock)
         ref.kill()
         await ref.wait_stopped()
         assert ended.is_set()
+
+
+@pytest.mark.parametrize("kind", [Actor, BatchActor])
+async def test_an_actor_without_a_handler_fails_by_name(kind: type[Actor[object]]) -> None:
+    failures: list[ChildFailure] = []
+    async with system(ChildSpec("a", kind), failures=failures) as app:
+        child(app).tell(1)
+        await wait_all_tasks_blocked()
+        assert isinstance(failures[0].error, TypeError)
+        assert kind.__name__ in str(failures[0].error)
+
+
+async def test_a_batch_actor_can_be_driven_by_hand() -> None:
+    batches: list[list[object]] = []
+    await Batcher(batches).handle(1)
+    assert batches == [[1]]
+
+
+async def test_a_batch_actor_that_never_waits_lets_others_run() -> None:
+    class Loop(BatchActor[object]):
+        context: ActorContext[object]
+
+        @override
+        async def started(self, context: ActorContext[object]) -> None:
+            self.context = context
+
+        @override
+        async def handle_batch(self, messages: list[object]) -> None:
+            if self.context.ref.alive:
+                self.context.ref.tell(1)
+
+    async with system(ChildSpec("a", Loop)) as app:
+        child(app).tell(1)
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+
+
+async def test_batches_make_room_for_blocked_senders() -> None:
+    batches: list[list[object]] = []
+    narrow = MailboxPolicy(2, Overflow.BLOCK)
+    spec = ChildSpec("a", lambda: Batcher(batches), mailbox=narrow)
+    async with system(spec) as app, trio.open_nursery() as nursery:
+        for n in range(9):
+            nursery.start_soon(child(app).send, n)
+        await wait_all_tasks_blocked()
+        assert sorted(str(m) for batch in batches for m in batch) == [str(n) for n in range(9)]
+
+
+async def test_a_second_failing_background_task_is_reported_too() -> None:
+    failures: list[ChildFailure] = []
+    go = trio.Event()
+
+    async def background(error: Exception) -> None:
+        await go.wait()
+        raise error
+
+    async def begin(p: Probe) -> None:
+        if not go.is_set():
+            p.context.start_soon(background, OSError(1))
+            p.context.start_soon(background, OSError(2))
+
+    async with system(probe([], hooks=Hooks(started=begin)), failures=failures) as app:
+        go.set()
+        await wait_all_tasks_blocked()
+        assert sorted(str(f.error) for f in failures) == ["1", "2"]
+        assert app.tree().children[0].restarts == 1
+
+
+async def test_a_handler_that_fails_while_its_background_failed_reports_both() -> None:
+    failures: list[ChildFailure] = []
+
+    async def background() -> None:
+        raise OSError("background")
+
+    async def fail_on_cancel(p: Probe) -> None:
+        p.context.start_soon(background)
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            raise OSError("handler") from None
+
+    async with system(probe([]), failures=failures) as app:
+        with pytest.raises(ActorFailed, match="background"):
+            await child(app).ask(partial(Do, fail_on_cancel), deadline_s=None)
+        await wait_all_tasks_blocked()
+        assert sorted(str(f.error) for f in failures) == ["background", "handler"]
+
+
+async def test_the_stopping_hook_cannot_start_background_tasks() -> None:
+    async def start(p: Probe) -> None:
+        with pytest.raises(ActorStopped):
+            p.context.start_soon(trio.sleep_forever)
+
+    async with system(probe([], hooks=Hooks(stopping=start))) as app:
+        await app.root.stop_child("a")
+        assert app.failures == 0
+
+
+async def test_a_group_of_stray_cancelled_is_a_failure() -> None:
+    async def stray(_: Probe) -> None:
+        kept: list[BaseException] = []
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.lowlevel.checkpoint()
+            except trio.Cancelled as exc:
+                kept.append(exc)
+                raise
+        raise BaseExceptionGroup("stray", kept)
+
+    async with system(probe([])) as app:
+        with pytest.raises(ActorFailed, match="stray"):
+            await child(app).ask(partial(Do, stray), deadline_s=None)
+        assert await seen(child(app)) == []

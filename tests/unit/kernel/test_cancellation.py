@@ -8,8 +8,8 @@ after the n-th scheduler step, for every n until the scenario ends by itself.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import cast
 from functools import partial
+from typing import cast
 
 import pytest
 import trio

@@ -23,6 +23,7 @@ from aiki_actors.kernel import (
     ActorRef,
     ActorSystem,
     Backoff,
+    ChildFailure,
     ChildSpec,
     KernelError,
     MailboxPolicy,
@@ -49,6 +50,10 @@ class Job:
     reply: Reply[str]
 
 
+class AsTold(Exception):
+    """The failure that scripts ask for."""
+
+
 class World:
     """What the workers observed."""
 
@@ -56,6 +61,12 @@ class World:
         self.alive: dict[str, object] = {}
         self.replies: list[Reply[str]] = []
         self.spawned = 0
+        self.unexpected: list[ChildFailure] = []
+
+    def failed(self, failure: ChildFailure) -> None:
+        """Keep failures that no script asked for, such as a broken assertion in a worker."""
+        if not isinstance(failure.error, AsTold | SupervisorFailed):
+            self.unexpected.append(failure)
 
 
 class Worker(Actor[Job]):
@@ -80,7 +91,7 @@ class Worker(Actor[Job]):
                 await trio.sleep(0.5)
             case "fail":
                 await trio.lowlevel.checkpoint()
-                raise ValueError("as told")
+                raise AsTold
             case "leave":
                 context.stop_self()
             case "spawn":
@@ -224,14 +235,15 @@ def run_script(
         root = spec_of(shape, world, ghost=ghost)
         try:
             with trio.move_on_after(cancel_after_s):
-                async with open_system("app", root, rng=Random(seed)) as app:
+                async with open_system(
+                    "app", root, rng=Random(seed), on_child_failure=world.failed
+                ) as app:
                     for index, event in script:
                         await act(app, world, index, event)
                         every_ref.extend(
                             node for node in everybody(app.root) if isinstance(node, ActorRef)
                         )
-                    await trio.sleep(index_s := len(script) % 3)
-                    assert index_s >= 0
+                    await trio.sleep(len(script) % 3)
         except SupervisorFailed:
             pass
         assert trio.lowlevel.current_statistics().tasks_living == before
@@ -240,6 +252,7 @@ def run_script(
     assert not any(ref.alive for ref in every_ref)
     assert all(reply.done for reply in world.replies)
     assert world.alive == {}
+    assert world.unexpected == []
 
 
 scripts = st.lists(st.tuples(st.integers(0, 20), rough), max_size=40)

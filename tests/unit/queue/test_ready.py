@@ -83,6 +83,15 @@ def test_within_a_class_the_oldest_goes_first() -> None:
     assert drain(queue) == ["1", "3", "5", "9"]
 
 
+def test_versions_and_pools_of_a_workflow_share_one_order() -> None:
+    queue = ReadyQueue()
+    queue.put(ready("third", 3, version="1"), Micros(0))
+    queue.put(ready("first", 1, version="2"), Micros(0))
+    queue.put(ready("second", 2, pool="gpu"), Micros(0))
+    served = Served.of([("wf", "1"), ("wf", "2")], pools=["default", "gpu"])
+    assert drain(queue, served) == ["first", "second", "third"]
+
+
 def test_a_run_is_in_the_queue_once() -> None:
     queue = ReadyQueue()
     assert queue.put(ready("r"), Micros(0))

@@ -7,7 +7,8 @@ clock; only waiting for a limited time uses Trio's. Faults are switches: see the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -16,6 +17,7 @@ import trio
 from attrs import define, evolve, field, fields
 
 from aiki_sdk import (
+    AikiError,
     ErrorInfo,
     IllegalTransition,
     InvalidRequest,
@@ -25,7 +27,6 @@ from aiki_sdk import (
     RunEnded,
     Unavailable,
 )
-from aiki_sdk._errors import AikiError
 from aiki_sdk.protocol import (
     ControlCommand,
     ControlRequest,
@@ -67,7 +68,6 @@ class FakeRun:
     entries: list[JournalEntry] = field(factory=lambda: list[JournalEntry]())
     updates: list[Update] = field(factory=lambda: list[Update]())
     references: dict[tuple[str, str], int] = field(factory=lambda: dict[tuple[str, str], int]())
-    terminated: bool = False
     changed: trio.Event = field(factory=trio.Event)
 
 
@@ -273,7 +273,7 @@ class FakePort:
             error=info.error,
             reason=info.reason,
             continued_as=info.continued_as,
-            terminated=run.terminated,
+            terminated=info.terminated,
         )
 
     async def send(self, run_id: str, request: SendRequest) -> EventReceipt:
@@ -297,13 +297,15 @@ class FakePort:
             raise IllegalTransition(request.command, status, run_id=run_id)
         self.controls.append((run_id, request))
         if request.command in (ControlCommand.CANCEL, ControlCommand.TERMINATE):
-            run.terminated = request.command is ControlCommand.TERMINATE
-            self._change(run_id, reason=request.reason)
+            terminated = request.command is ControlCommand.TERMINATE
+            self._change(run_id, reason=request.reason, terminated=terminated)
             self.record(run_id, "run-cancelled", RunStatus.CANCELLED)
         elif request.command is ControlCommand.RETRY:
             self.record(run_id, "run-retried", RunStatus.QUEUED)
 
-    def updates(self, run_id: str, *, after: int, wait_s: float | None = None) -> FakeStream:
+    def updates(
+        self, run_id: str, *, after: int, wait_s: float | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Update]]:
         return FakeStream(self, run_id, after, wait_s)
 
     async def workflows(self) -> Sequence[WorkflowInfo]:
@@ -329,7 +331,7 @@ class FakeStream:
     _given: int = 0
     _deadline: float = float("inf")
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> AsyncIterator[Update]:
         self._port._run(self._run_id)
         if self._wait_s is not None:
             self._deadline = trio.current_time() + self._wait_s

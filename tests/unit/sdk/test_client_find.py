@@ -10,8 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from aiki_sdk import Client, InvalidRequest, NotFound, RunStatus, Unavailable, workflow
-from aiki_sdk._run import Run
+from aiki_sdk import Client, InvalidRequest, NotFound, Run, RunStatus, Unavailable, workflow
 from aiki_sdk.protocol import HealthStatus, RunPage, RunQuery, StartRequest
 from tests.unit.sdk.fake_port import EPOCH, FakePort
 
@@ -205,15 +204,15 @@ def test_a_wrong_filter_is_named_with_its_value(
     client: Client, filters: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=complaint):
-        client.list(**filters)
+        _ = client.list(**filters)
 
 
 async def test_an_unknown_filter_is_a_type_error_that_lists_the_known(client: Client) -> None:
-    anything: Any = {"stauts": "failed"}
+    anything: Any = {"state": "failed"}
 
-    with pytest.raises(TypeError, match=r"no filter 'stauts'; filters are .*status"):
-        client.list(**anything)
-    with pytest.raises(TypeError, match=r"no filter 'stauts'"):
+    with pytest.raises(TypeError, match=r"no filter 'state'; filters are .*status"):
+        _ = client.list(**anything)
+    with pytest.raises(TypeError, match=r"no filter 'state'"):
         await client.count(**anything)
 
 

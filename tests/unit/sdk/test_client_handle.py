@@ -20,6 +20,7 @@ from aiki_sdk import (
     PayloadError,
     RecordedTypeMismatch,
     ResultTimeout,
+    Run,
     RunCancelled,
     RunEnded,
     RunFailed,
@@ -29,7 +30,6 @@ from aiki_sdk import (
     UnknownEvent,
     workflow,
 )
-from aiki_sdk._run import Run
 from aiki_sdk.protocol import ControlCommand, ControlRequest, SendRequest
 from tests.unit.sdk.fake_port import FakePort
 
@@ -396,8 +396,8 @@ async def test_an_event_by_name_is_checked_where_the_workflow_is_known(
 
     await handle.send("paid", Payment(7))
     with pytest.raises(UnknownEvent, match=r"declared: paid, ping"):
-        await handle.send("payed", Payment(7))
-    await (await nameless(client, handle)).send("payed", {"any": [1, 2]})
+        await handle.send("refunded", Payment(7))
+    await (await nameless(client, handle)).send("refunded", {"any": [1, 2]})
 
     assert [request.data for _, request in port.sent] == [{"amount": 7}, {"any": [1, 2]}]
 

@@ -17,12 +17,12 @@ from aiki_sdk import (
     PayloadError,
     ReferenceConflict,
     Retry,
+    Run,
     RunHandle,
     Unavailable,
     input_hash,
     workflow,
 )
-from aiki_sdk._run import Run
 from aiki_sdk.protocol import BATCH_MAX, OnConflict, Priority, StartRequest
 from tests.unit.sdk.fake_port import FakePort
 
@@ -119,8 +119,10 @@ async def test_a_start_time_travels_in_utc(port: FakePort, client: Client) -> No
 
     await client.start(nightly, at=datetime(2026, 7, 1, 9, 0, tzinfo=berlin))
 
-    assert port.requests[0].at == datetime(2026, 7, 1, 7, 0, tzinfo=UTC)
-    assert port.requests[0].at.tzinfo is UTC
+    at = port.requests[0].at
+    assert at == datetime(2026, 7, 1, 7, 0, tzinfo=UTC)
+    assert at is not None
+    assert at.tzinfo is UTC
 
 
 async def test_arguments_go_by_keyword_too(port: FakePort, client: Client) -> None:

@@ -38,7 +38,8 @@ async def test_updates_begin_with_the_first_entry_and_end_with_the_run(
 
     async def watch() -> None:
         async for update in handle.updates():
-            seen.append((update.seq, update.kind, update.status))
+            facts = (update.seq, update.kind, update.status)
+            seen.append(facts)  # one at a time, as they come
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)
@@ -167,10 +168,13 @@ async def test_closing_twice_and_closing_unread_does_nothing(
 async def test_an_error_in_the_loop_closes_the_stream(port: FakePort, client: Client) -> None:
     handle = await client.start("greet", name="Ada")
 
-    with pytest.raises(ZeroDivisionError):
+    async def watch() -> None:
         async with handle.updates() as updates:
             async for update in updates:
                 assert update.seq / 0
+
+    with pytest.raises(ZeroDivisionError):
+        await watch()
 
     assert port.open_streams == 0
 
@@ -202,7 +206,7 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_open(
             port = self
 
             class Slow(FakeStream):
-                async def __aenter__(self) -> FakeStream:
+                async def __aenter__(self) -> AsyncIterator[Update]:
                     await trio.sleep(port.delay_s)
                     return await super().__aenter__()
 

@@ -37,7 +37,7 @@ EXAMPLES: list[AikiError] = [
     LimitExceeded("live children", 10_000, 10_001, "wait for some to end"),
     PayloadError.at("order.items[3].price", object(), "send a number"),
     PayloadTooLarge("order", 3_000_000, 2_097_152),
-    UnknownEvent("paid", "order-processing", ["refunded", "payed"]),
+    UnknownEvent("paid", "order-processing", ["refunded", "settled"]),
     UnknownWorkflow("order", "2.0.0", ["order@1.0.0"]),
     IllegalTransition("pause", "completed", run_id="run_1"),
     RunFailed(INFO, run_id="run_1"),
@@ -108,7 +108,7 @@ def test_details_of_a_wrong_shape_do_not_break_an_error() -> None:
 
 
 def test_messages_name_the_thing_and_the_fix() -> None:
-    assert "declared: payed, refunded" in str(EXAMPLES[4])
+    assert "declared: refunded, settled" in str(EXAMPLES[4])
     assert "registered: order@1.0.0" in str(EXAMPLES[5])
     assert str(EXAMPLES[6]) == "cannot pause: run run_1 is completed"
     assert "order.items[3].price (object)" in str(EXAMPLES[2])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from aiki_sdk import JsonValue, PayloadError, dumps, loads
-from aiki_sdk._json import BIG_INT_MARK, DEPTH_MAX
+from aiki_sdk._json import BIG_INT_MARK, DEPTH_MAX, check_json, check_written, dumps_finite
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 values: st.SearchStrategy[JsonValue] = st.recursive(
@@ -67,7 +67,6 @@ def test_larger_integers_keep_every_digit(number: int) -> None:
         ([{1: 2}], "value[0]"),
         ({"a": object()}, "value['a']"),
         ([{1, 2}], "value[0]"),
-        (nested(DEPTH_MAX + 1), "value" + "[0]" * DEPTH_MAX),
     ],
 )
 def test_what_json_cannot_hold_is_refused_by_place(value: Any, path: str) -> None:
@@ -77,12 +76,42 @@ def test_what_json_cannot_hold_is_refused_by_place(value: Any, path: str) -> Non
     assert path in str(caught.value)
 
 
-def test_nesting_up_to_the_limit_is_accepted() -> None:
-    assert loads(dumps(nested(DEPTH_MAX))) == nested(DEPTH_MAX)
+def test_payloads_nest_up_to_the_limit_and_no_deeper() -> None:
+    for value in (nested(DEPTH_MAX), [nested(DEPTH_MAX - 1)] * 3):
+        check_json(value)
+        check_written(value, dumps(value))
+    for value in (nested(DEPTH_MAX + 1), [1, nested(DEPTH_MAX)]):
+        with pytest.raises(PayloadError, match="nested deeper than 64 levels"):
+            check_json(value)
+        with pytest.raises(PayloadError, match="nested deeper than 64 levels"):
+            check_written(value, dumps(value))
+
+
+def test_a_message_may_carry_the_deepest_payload() -> None:
+    message: JsonValue = {"entries": [{"body": nested(DEPTH_MAX)}, {"body": 2**70}]}
+    assert loads(dumps(message)) == message
+
+
+def test_a_document_beyond_all_limits_is_refused() -> None:
+    for value in (nested(300), [nested(300), 2**70]):
+        with pytest.raises(PayloadError, match="nested deeper than 200 levels"):
+            dumps(value)
+
+
+@given(values)
+def test_a_finite_value_is_written_alike_without_the_look_for_nan(value: JsonValue) -> None:
+    assert dumps_finite(value) == dumps(value)
+
+
+@pytest.mark.parametrize("value", ["\x00", "\ud800", object()])
+def test_without_the_look_for_nan_everything_else_is_refused_as_well(value: Any) -> None:
+    with pytest.raises(PayloadError):
+        dumps_finite([value])
 
 
 def test_many_brackets_are_not_depth() -> None:
     value: JsonValue = [[] for _ in range(200)]
+    check_written(value, dumps(value))
     assert loads(dumps(value)) == value
 
 

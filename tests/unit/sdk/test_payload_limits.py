@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from aiki_sdk import JsonValue, PayloadError, PayloadTooLarge, encode_payload
+from aiki_sdk import JsonValue, PayloadError, PayloadTooLarge, encode_payload, input_hash
 from aiki_sdk.payload import (
     PAYLOAD_BYTES_MAX,
     PAYLOAD_BYTES_WARN,
@@ -72,6 +72,17 @@ def test_encoding_checks_what_json_cannot_hold(value: Any) -> None:
     assert encode_payload(value) == value
     with pytest.raises(PayloadError, match="NUL"):
         encode_payload([value, "\x00"])
+
+
+def test_a_payload_that_nests_too_deep_is_refused() -> None:
+    value: JsonValue = 1
+    for _ in range(64):
+        value = [value]
+    assert encode_payload(value) == value
+    with pytest.raises(PayloadError, match="nested deeper than 64 levels"):
+        encode_payload([value])
+    with pytest.raises(PayloadError, match="nested deeper than 64 levels"):
+        input_hash([value])
 
 
 @pytest.mark.parametrize("json", [None, 1, "x", [1, {"a": None}], {"$sealed": 1, "b": 2}])

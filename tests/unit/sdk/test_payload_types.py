@@ -247,7 +247,7 @@ REFUSED_VALUES: list[tuple[Any, Any, str]] = [
     ("green", Literal["red"], "expected one of 'red'"),
     (True, Literal[1], "expected one of 1"),
     ([], Literal[1], "expected one of 1"),
-    ({"title": "A", "yaer": 1}, Movie, "declares no 'yaer'"),
+    ({"title": "A", "length": 1}, Movie, "declares no 'length'"),
     ({"year": 1}, Movie, r"value\.title: missing"),
     (1, Colour, "expected .*Colour, got int"),
     (object(), Any, "object cannot travel"),

@@ -162,7 +162,7 @@ def test_a_reason_goes_only_where_one_is_kept(command: ControlCommand) -> None:
 
 
 def test_a_sleep_is_named_only_to_wake_it() -> None:
-    with pytest.raises(InvalidRequest, match="sleep='nap' .*cancel takes none"):
+    with pytest.raises(InvalidRequest, match=r"sleep='nap' .*cancel takes none"):
         ControlRequest(command=ControlCommand.CANCEL, sleep="nap")
 
 

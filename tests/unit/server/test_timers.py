@@ -11,14 +11,14 @@ from random import Random
 
 import pytest
 import trio
-from attrs import Factory, define, field
+from attrs import Factory, define, evolve as evolve_row, field
 from hypothesis import given, strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from aiki_actors.engine import Micros
+from aiki_actors.engine import Entry, Micros, RunCreated, fold, project
 from aiki_actors.kernel import ChildSpec, SupervisorSpec, open_system
 from aiki_actors.server._timers import FOREVER, Timers, TimersActor, TimerSettings
-from aiki_actors.storage import DueRun
+from aiki_actors.storage import Appended, Change, DueRun, MemoryStorage
 from aiki_sdk import StorageError
 
 SECOND = 1_000_000
@@ -155,6 +155,7 @@ async def test_a_later_time_replaces_an_earlier_one(autojump_clock: MockClock) -
         assert world.fired == [("r", 20 * SECOND)]
         await trio.sleep(10_000)
     assert world.fired[1:] == [("far", 5_000 * SECOND)]
+    assert world.stale == []
 
 
 async def test_an_earlier_time_replaces_a_later_one(autojump_clock: MockClock) -> None:
@@ -282,6 +283,7 @@ async def test_a_timer_cleared_while_a_page_is_read_stays_cleared(
     async with world.running():
         await trio.sleep(100)
     assert world.fired == []
+    assert world.stale == []
 
 
 async def test_a_wake_up_that_was_lost_is_repeated(autojump_clock: MockClock) -> None:
@@ -491,3 +493,32 @@ async def test_a_restarted_actor_reads_the_database_again(autojump_clock: MockCl
 
 def test_forever_is_a_time_that_databases_know() -> None:
     assert timedelta(microseconds=FOREVER) < timedelta.max
+
+
+async def test_timers_read_what_storage_keeps(autojump_clock: MockClock) -> None:
+    """With the real in-memory storage in place of the fake: pages, order and bounds fit."""
+    storage = MemoryStorage()
+    spec = RunCreated("default", "wf", "1", input=None, input_hash="0", start_at=Micros(EPOCH))
+    for number in range(1, 151):
+        entry = Entry(1, Micros(EPOCH), spec)
+        state = fold(f"run-{number:03}", [entry])
+        row = evolve_row(project(state), due_at=Micros(EPOCH + number * SECOND))
+        change = Change(state.run_id, 1, (entry,), projection=row, create=True)
+        assert await storage.append([change]) == [Appended()]
+    fired: list[tuple[str, float]] = []
+
+    async def elapse(run_ids: list[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        fired.extend((run_id, trio.current_time()) for run_id in run_ids)
+
+    def now() -> Micros:
+        return Micros(EPOCH + round(trio.current_time() * SECOND))
+
+    timers = Timers(storage, now, elapse, quick(page_size=7))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(timers.keep_firing)
+        nursery.start_soon(timers.keep_loading)
+        await trio.sleep(151)
+        nursery.cancel_scope.cancel()
+    first = dict(reversed(fired))
+    assert first == {f"run-{number:03}": number for number in range(1, 151)}

@@ -54,8 +54,9 @@ class Database:
         except (PermissionError, OSError) as error:
             cls = StorageReadOnly if isinstance(error, PermissionError) else StorageError
             raise cls(
-                f"database {self.name} cannot be owned: {lock} cannot be opened ({error.strerror}); "
-                "check that the folder exists and that this user may write there"
+                f"database {self.name} cannot be owned: {lock} cannot be opened "
+                f"({error.strerror}); check that the folder exists and that this user may "
+                "write there"
             ) from error
         stack.callback(os.close, handle)
         try:

@@ -35,22 +35,30 @@ class Query:
 
 # --- One run --------------------------------------------------------------------------------------
 
+# S608: what is put into these texts are constants of this package; values are always bound.
+JOURNAL: Final = (
+    "SELECT seq, at, kind, format, body FROM journal WHERE run_id = ? AND seq > ?"
+    " ORDER BY seq LIMIT ?"
+)
+ONE_RUN: Final = f"SELECT {COLUMNS} FROM runs WHERE run_id = ?"  # noqa: S608
+FIND: Final = (
+    f"SELECT {COLUMNS} FROM runs INDEXED BY runs_by_current_reference WHERE namespace = ?"  # noqa: S608
+    " AND workflow = ? AND reference_id = ? AND reference_current = 1"
+)
+
 
 def journal(
     connection: sqlite3.Connection, run_id: str, after: int, limit: int | None
 ) -> list[Entry]:
     """Return a run's entries behind `after`."""
-    rows = connection.execute(
-        "SELECT seq, at, kind, format, body FROM journal WHERE run_id = ? AND seq > ?"
-        " ORDER BY seq LIMIT ?",
-        (run_id, after, -1 if limit is None else limit),
-    ).fetchall()
+    values = (run_id, after, -1 if limit is None else limit)
+    rows = connection.execute(JOURNAL, values).fetchall()
     return [decode_entry(run_id, *row) for row in rows]
 
 
 def one_run(connection: sqlite3.Connection, run_id: str) -> Projection | None:
     """Return a run's row, or None."""
-    row = connection.execute(f"SELECT {COLUMNS} FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    row = connection.execute(ONE_RUN, (run_id,)).fetchone()
     return None if row is None else run_of(row)
 
 
@@ -58,11 +66,7 @@ def find(
     connection: sqlite3.Connection, namespace: str, workflow: str, reference_id: str
 ) -> Projection | None:
     """Return the run that holds a reference id, or None."""
-    row = connection.execute(
-        f"SELECT {COLUMNS} FROM runs INDEXED BY runs_by_current_reference WHERE namespace = ?"
-        " AND workflow = ? AND reference_id = ? AND reference_current = 1",
-        (namespace, workflow, reference_id),
-    ).fetchone()
+    row = connection.execute(FIND, (namespace, workflow, reference_id)).fetchone()
     return None if row is None else run_of(row)
 
 
@@ -93,11 +97,10 @@ def listing(where: RunFilter, limit: int, end: tuple[int, str] | None) -> Query 
     """Ask for the runs of a filter that were created before `end`; None: there can be none."""
     texts: list[str] = []
     values: list[Value] = []
+    leader = _leader(where)
+    order = f"ORDER BY {leader}.created_at DESC, {leader}.run_id DESC LIMIT ?"
     for arm in _arms(where, end):
-        texts.append(
-            f"SELECT * FROM (SELECT {_RUN_COLUMNS} FROM {arm.text}"
-            f" ORDER BY {_leader(where)}.created_at DESC, {_leader(where)}.run_id DESC LIMIT ?)"
-        )
+        texts.append(f"SELECT * FROM (SELECT {_RUN_COLUMNS} FROM {arm.text} {order})")  # noqa: S608
         values += (*arm.values, limit)
     if not texts:
         return None
@@ -111,7 +114,7 @@ def counting(where: RunFilter) -> Query | None:
     arms = _arms(where, None)
     if not arms:
         return None
-    text = " + ".join([f"(SELECT count(*) FROM {arm.text})" for arm in arms])
+    text = " + ".join([f"(SELECT count(*) FROM {arm.text})" for arm in arms])  # noqa: S608
     return Query(f"SELECT {text}", tuple([value for arm in arms for value in arm.values]))
 
 
@@ -275,12 +278,15 @@ def size_bytes(connection: sqlite3.Connection) -> int:
 
 # --- Deleting -------------------------------------------------------------------------------------
 
-_DELETIONS: Final = (
-    # Labels are found by their key, which is made from the row; it has to be there still.
+# Labels are found by their key, which is made from the row; so they go before it.
+_DELETE_LABELS: Final = (
     "DELETE FROM run_labels WHERE (namespace, name, value, created_at, run_id) IN ("
     "SELECT runs.namespace, label.key, label.value, runs.created_at, runs.run_id"
     " FROM runs, json_each(runs.labels) AS label"
-    " WHERE runs.run_id IN (SELECT value FROM json_each(?)))",
+    " WHERE runs.run_id IN (SELECT value FROM json_each(?)))"
+)
+DELETIONS: Final = (
+    _DELETE_LABELS,
     "DELETE FROM journal WHERE run_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM runs WHERE run_id IN (SELECT value FROM json_each(?))",
 )
@@ -298,7 +304,7 @@ def delete_ended(
             rows = connection.execute(ENDED_IN, (before, namespace, limit)).fetchall()
         run_ids = dumps([cast("str", run_id) for (run_id,) in rows]).decode()
         if rows:
-            for statement in _DELETIONS:
+            for statement in DELETIONS:
                 connection.execute(statement, (run_ids,))
         connection.execute("COMMIT")
     except BaseException:

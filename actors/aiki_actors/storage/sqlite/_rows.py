@@ -28,7 +28,8 @@ PRIORITIES: Final = {rank: priority for priority, rank in RANKS.items()}
 
 COLUMNS: Final = (
     "run_id, namespace, workflow, version, status, pool, priority, reference_id, input_hash, "
-    "parent_id, labels, attempt, created_at, started_at, ended_at, ready_at, due_at, worker_id, epoch"
+    "parent_id, labels, attempt, created_at, started_at, ended_at, ready_at, due_at, "
+    "worker_id, epoch"
 )
 """The columns of a run's row as `run_row` writes and `run_of` reads them."""
 

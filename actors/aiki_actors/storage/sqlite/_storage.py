@@ -90,8 +90,8 @@ class SqliteStorage:
         if not request.done.is_set():
             raise UnknownOutcome(
                 f"database {self._database.name} did not answer within "
-                f"{self._settings.outcome_wait_s} s (outcome_wait_s) after the write was cancelled; "
-                "check the disk, then read back what was written"
+                f"{self._settings.outcome_wait_s} s (outcome_wait_s) after the write was "
+                "cancelled; check the disk, then read back what was written"
             )
         if request.error is not None:
             raise request.error

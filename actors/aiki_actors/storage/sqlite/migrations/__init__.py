@@ -1,1 +1,1 @@
-"""The schema, as numbered SQL files: `NNNN_name.sql`, applied in order, never changed afterwards."""
+"""The schema: numbered files `NNNN_name.sql`, applied in order and never changed afterwards."""
