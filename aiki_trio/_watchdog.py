@@ -58,7 +58,7 @@ class Watchdog:
         self._stop.set()
 
     def _report(self) -> None:
-        frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001
+        frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if frame is None:
             return
         self.reports += 1

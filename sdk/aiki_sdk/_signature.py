@@ -110,6 +110,11 @@ class CallSignature:
             message = f"{self._what}: {error}"
             raise TypeError(message) from None
         arguments.apply_defaults()
+        # Python 3.13.0 takes a positional-only parameter's name for one of **kwargs and misses it.
+        for name, parameter in self._parameters.items():
+            if parameter.kind is _POSITIONAL_ONLY and name not in arguments.arguments:
+                message = f"{self._what}: missing a required argument: {name!r}"
+                raise TypeError(message)
         return arguments.arguments
 
     def _bind_rest(self, bound: dict[str, Any], kwargs: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from . import _commands as c
+from . import _commands as c  # pyright: ignore[reportPrivateUsage]
 from ._decide_client import CLIENT_RULES
 from ._decide_worker import WORKER_RULES, stale
 from ._decision import Circumstances, ClaimOffer, Decision, Rejected, Rule

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiki_sdk import ErrorInfo
 from aiki_sdk.protocol import Slept, WaitKind
 
-from . import _commands as c, _entries as e
+from . import _commands as c, _entries as e  # pyright: ignore[reportPrivateUsage]
 from ._decision import (
     NOTHING,
     Circumstances,
@@ -58,7 +58,10 @@ def _accept_event(state: RunState, command: c.AcceptEvent, by: Circumstances) ->
     declared = state.spec.events
     if declared is not None and command.name not in declared:
         names = ", ".join(declared) or "none"
-        message = f"workflow {state.spec.workflow!r} declares no event {command.name!r}; it declares: {names}"
+        message = (
+            f"workflow {state.spec.workflow!r} declares no event {command.name!r}; "
+            f"it declares: {names}"
+        )
         return Rejected("unknown-event", message)
     if sum(map(len, state.unread.values())) >= by.limits.unread_max:
         message = (

@@ -13,7 +13,7 @@ from typing import Any, Final
 from aiki_sdk import ErrorInfo, Retry
 from aiki_sdk.protocol import Slept, WaitKind
 
-from . import _commands as c, _entries as e
+from . import _commands as c, _entries as e  # pyright: ignore[reportPrivateUsage]
 from ._decision import NOTHING, Circumstances, Decision, Rejected, Rule, become_ready, illegal
 from ._entries import Call, Micros
 from ._limits import SECOND

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from . import _entries as e
+from . import _entries as e  # pyright: ignore[reportPrivateUsage]
 from ._entries import Body, Micros
 from ._limits import DEFAULT_LIMITS, EngineLimits
 from ._state import RunState, status_of

@@ -73,7 +73,7 @@ class RunCreated(Body):
     parent: ParentLink | None = None
     pool: str = "default"
     priority: Priority = Priority.NORMAL
-    labels: Mapping[str, str] = Factory(dict)
+    labels: Mapping[str, str] = Factory(lambda: dict[str, str]())
     retry: JsonValue = None
     timeout: Micros | None = None
     start_at: Micros | None = None

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from aiki_sdk import AikiError
 from aiki_sdk.protocol import RunStatus, WaitKind
 
-from . import _entries as e
+from . import _entries as e  # pyright: ignore[reportPrivateUsage]
 from ._entries import Body, Entry, Micros
 from ._state import (
     FAILED,

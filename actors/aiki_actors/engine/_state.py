@@ -182,7 +182,7 @@ _OPEN_ENDED: Final = (WaitKind.EVENT, WaitKind.CHILD)
 
 
 def status_of(state: RunState) -> RunStatus:
-    """Return the status that people see: the pause, else the phase, else the wait that ends first."""
+    """Return what people see: the pause, else the phase, else the wait that ends first."""
     if state.paused:
         return RunStatus.PAUSED
     if state.phase is not Phase.WAITING:

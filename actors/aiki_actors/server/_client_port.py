@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
-from attrs import define
+from attrs import define, evolve
 
 from aiki_actors import engine as e
 from aiki_actors.storage import RunFilter, Storage, micros_of
@@ -77,8 +77,10 @@ class ServerClientPort:
     async def start(self, request: StartRequest) -> StartResult:
         """Start a run, or find the one that the reference id names; see `ClientPort.start`."""
         workflow = self.registry.resolve(request.workflow, request.version)
-        workflow.decode_input(request.input)
-        spec = self._spec(workflow, request)
+        # A client without the code left defaults out; the run is to be the same as with it.
+        args, kwargs = workflow.decode_input(request.input)
+        data, digest = workflow.encode_input(args, kwargs)
+        spec = self._spec(workflow, evolve(request, input=data, input_hash=digest))
         run_id = self.ids.run_id()
         try:
             await self.runs.do(run_id, e.CreateRun(spec), fresh=True)
@@ -118,7 +120,7 @@ class ServerClientPort:
     ) -> StartResult:
         """Apply `on_conflict` to the run that holds the reference id."""
         existing_id = held.taken.run_id
-        same_input = held.taken.input_hash == request.input_hash
+        same_input = held.taken.input_hash == spec.input_hash
         if request.on_conflict is OnConflict.RESTART_IF_ENDED:
             row = await self.storage.run(existing_id)
             if row is not None and row.status.terminal:
@@ -234,6 +236,7 @@ class ServerClientPort:
             error=info.error,
             reason=info.reason,
             continued_as=info.continued_as,
+            terminated=info.terminated,
         )
 
     async def send(self, run_id: str, request: SendRequest) -> EventReceipt:

@@ -1,8 +1,8 @@
 """The dispatcher: who executes what is ready. The queue actor's state, changed by plain calls.
 
-A run that becomes ready is first *offered*: if a worker has a free slot, the slot is taken and the
-run is claimed for that worker in the very entry that makes it ready, which saves a commit and a hop.
-Otherwise it stands in the queue until a slot is freed, and is then claimed by a command of its own.
+A run that becomes ready is first *offered*: if a worker has a free slot, the slot is taken and
+the run is claimed for that worker in the very entry that makes it ready, which saves a commit and
+a hop. Otherwise it stands in the queue until a slot is freed, and is claimed by a command then.
 
 Invariant: every slot taken is given back exactly once: when the claim it was taken for ends, or
 when no claim came of it.

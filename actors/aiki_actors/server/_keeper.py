@@ -1,8 +1,8 @@
 """The keeper: makes sure that nothing which the machinery forgot stays forgotten.
 
-Everything else in the server is quick and may lose a message; the keeper reads the database, which
-loses nothing, and repeats what is owed: claims of workers that are gone, ready runs that stand in no
-queue, notices that were not settled. At start that is the recovery after a crash.
+Everything else in the server is quick and may lose a message; the keeper reads the database,
+which loses nothing, and repeats what is owed: claims of workers that are gone, ready runs that
+stand in no queue, notices that were not settled. At start that is the recovery after a crash.
 
 Invariant: whatever the keeper repeats is harmless when it was not forgotten after all.
 """

@@ -249,9 +249,7 @@ class RunActor(BatchActor[RunMessage]):
         """Make the batch durable; False if that failed and everybody was told."""
         change = self._change(batch)
         try:
-            result: AppendResult = await self.services.writer.ask(
-                lambda reply: Write(change, reply), deadline_s=None
-            )
+            result = await self._append(change)
         except AikiError as error:
             await self._undo(batch, error)
             return False
@@ -261,6 +259,12 @@ class RunActor(BatchActor[RunMessage]):
             return True
         await self._undo(batch, self._conflict(result))
         return False
+
+    async def _append(self, change: Change) -> AppendResult:
+        result: AppendResult = await self.services.writer.ask(
+            lambda reply: Write(change, reply), deadline_s=None
+        )
+        return result
 
     def _change(self, batch: Batch) -> Change:
         state = self.state
@@ -309,10 +313,7 @@ class RunActor(BatchActor[RunMessage]):
             answer = e.Notice(f"{notice.id}:refused", self.run_id, notice.source_id, failed)
             change = Change(self.run_id, 1, (), notices=(answer,), settled=(notice.id,))
             try:
-                await self.services.writer.ask(
-                    lambda reply: Write(change, reply),  # noqa: B023
-                    deadline_s=None,
-                )
+                await self._append(change)
             except AikiError:
                 LOGGER.warning(
                     "notice %s could not be answered now; it is delivered again", notice.id

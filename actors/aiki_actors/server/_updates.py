@@ -63,7 +63,7 @@ class RunUpdates:
         return self
 
     async def __anext__(self) -> Update:
-        """Return the next update; ends with the run, with the time, or when reading was too slow."""
+        """Return the next update; ends with the run, the time, or when reading was too slow."""
         while not self._ended:
             update = await self._next()
             if update is None:

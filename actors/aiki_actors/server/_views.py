@@ -59,6 +59,7 @@ def run_info(state: e.RunState) -> RunInfo:
         error=outcome.error,
         reason=reason,
         continued_as=outcome.continued_as,
+        terminated=outcome.terminated,
         worker_id=None if state.claim is None else state.claim.worker_id,
         epoch=state.epoch,
         seq=state.seq,

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping, MutableMapping
+from functools import partial
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 from attrs import define, frozen
@@ -40,7 +41,7 @@ from ._slots import RunEvicted, Slot
 LOGGER: Final = logging.getLogger("aiki.task")
 
 THREADS_MAX: Final = 40
-"""Threads for plain `def` tasks of one worker, unless its settings say otherwise (Trio's default)."""
+"""Threads for plain `def` tasks of one worker: as many as Trio's own default limiter allows."""
 
 
 @define(eq=False)
@@ -141,58 +142,47 @@ class TaskActor:
 
     async def _attempt(self, call: e.Call, attempt: int) -> tuple[JsonValue] | Failure:
         """Run one attempt; a failure is data here, only eviction and cancellation propagate."""
-        settings = self.task.settings
-        run_id = self.execution.run_id
-        context = TaskContext(
-            self.task.name,
-            run_id,
-            attempt,
-            idempotency_key(run_id, call),
-            TaskLogger(LOGGER, {"run_id": run_id, "task": self.task.name, "attempt": attempt}),
-        )
-        shared = self.shared
-        shared.running += 1
+        name, run_id = self.task.name, self.execution.run_id
+        names = {"run_id": run_id, "task": name, "attempt": attempt}
+        logger = TaskLogger(LOGGER, names)
+        context = TaskContext(name, run_id, attempt, idempotency_key(run_id, call), logger)
+        self.shared.running += 1
         try:
             with task_context(context):
-                if settings.timeout_s is None:
-                    value = await self._invoke()
-                else:
-                    with trio.move_on_after(settings.timeout_s) as scope:
-                        value = await self._invoke()
-                    if scope.cancelled_caught:
-                        return self._failed(attempt, self._timed_out(settings.timeout_s))
+                value = await self._in_time()
             return (self.task.encode_output(value),)
-        except RunEvicted:
+        except (trio.Cancelled, KeyboardInterrupt, RunEvicted):
             raise
-        except Exception as error:  # noqa: BLE001  (any failure of a user's function is an outcome)
-            return self._failed(attempt, error)
-        except (SystemExit, GeneratorExit) as error:
+        except BaseException as error:  # noqa: BLE001  (whatever a task raises is its outcome)
             return self._failed(attempt, error)
         finally:
-            shared.running -= 1
+            self.shared.running -= 1
+
+    async def _in_time(self) -> Any:
+        timeout_s = self.task.settings.timeout_s
+        if timeout_s is None:
+            return await self._invoke()
+        with trio.move_on_after(timeout_s):
+            return await self._invoke()
+        message = f"task {self.task.name!r} did not end within its timeout of {timeout_s:g} s"
+        raise TaskTimeout(message)
 
     async def _invoke(self) -> Any:
         args, kwargs = self.task.decode_input(self.data)
-        function: Callable[..., Any] = self.task.function  # type: ignore[attr-defined]
+        function = cast("Callable[..., Any]", getattr(self.task, "function"))  # noqa: B009
         runtime = self.task.settings.runtime
         if runtime == "trio":
             return await function(*args, **kwargs)
         if runtime == "thread":
+            call = partial(function, *args, **kwargs)
             return await trio.to_thread.run_sync(
-                lambda: function(*args, **kwargs),
-                abandon_on_cancel=True,
-                limiter=self.shared.threads,
+                call, abandon_on_cancel=True, limiter=self.shared.threads
             )
         message = (
             f"task {self.task.name!r} asks for runtime={runtime!r}, which this version does not "
             "have; use runtime='trio' for async def and runtime='thread' for def"
         )
         raise AikiError(message)
-
-    def _timed_out(self, timeout_s: float) -> TaskTimeout:
-        return TaskTimeout(
-            f"task {self.task.name!r} did not end within its timeout of {timeout_s:g} s"
-        )
 
     def _failed(self, attempt: int, error: BaseException) -> Failure:
         """Ask the retry policy, unless the task itself said when to come again."""

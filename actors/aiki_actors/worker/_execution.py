@@ -5,7 +5,7 @@ Every durable operation is a call with an address, a branch and an index. `perfo
 
 * With one branch, a recorded result is returned at once; an unrecorded call happens in the branch
   itself, unless a recorded task or child is left over, which is a divergence.
-* With more branches every call waits, and the sequencer (`_sequencer.py`) chooses what happens next.
+* With more branches every call waits, and the sequencer (`_sequencer.py`) chooses the next thing.
 * A cancellation is delivered in its place among the results, by its seq.
 * Eviction is not cancellation: after it every operation raises `RunEvicted`, shielded or not, and
   nothing reaches the journal.

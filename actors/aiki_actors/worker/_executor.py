@@ -1,7 +1,7 @@
 """The executor: the actor that runs the code of one claimed run, and keeps it warm while it waits.
 
 Its mailbox takes what the server says about the run (entries), and what the worker wants of it
-(freeze, evict). Beside the mailbox run the workflow's code and, if that has branches, the sequencer.
+(freeze). Beside the mailbox run the workflow's code and, if that has branches, the sequencer.
 When the code has ended, its outcome is submitted and the actor ends. Whatever ends the actor
 otherwise (eviction, a lost claim, shutdown) ends the code without letting it reach the journal.
 """
@@ -146,12 +146,15 @@ class Executor(Actor[ExecutorMessage]):
         execution = self.execution
         outcome = await self._run_code()
         if execution.diverged is not None:
-            error = ErrorInfo.from_exception(execution.diverged)
-            outcome = lambda claim: e.Diverge(error, claim=claim)  # noqa: E731
+            outcome = self._diverged(execution.diverged)
             LOGGER.error("%s", execution.diverged)
         if outcome is not None and execution.replica.claim is not None:
             await self._say(outcome)
         self._context.stop_self()
+
+    def _diverged(self, error: AikiError) -> Outcome:
+        info = ErrorInfo.from_exception(error)
+        return lambda claim: e.Diverge(info, claim=claim)
 
     async def _say(self, outcome: Outcome) -> None:
         """Submit the outcome; nothing else of this execution is submitted after it."""

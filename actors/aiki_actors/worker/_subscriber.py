@@ -146,7 +146,7 @@ class Subscriber(Actor[Never]):
         )
 
     def _parked(self, run_id: str) -> None:
-        """Keep a parked run warm; evict the one that was parked longest ago if there are too many."""
+        """Keep a parked run warm; if there are too many, evict the one parked longest ago."""
         self._warm[run_id] = None
         self._warm.move_to_end(run_id)
         while len(self._warm) > self.settings.warm_max:

@@ -134,6 +134,27 @@ def test_06_a_repeated_reference_id_is_acknowledged_and_dropped() -> None:
     play.expect(en.AcceptEvent("shipped", 2, "ref-1"), en.EventAccepted)
 
 
+def test_06_an_item_that_is_given_back_is_the_next_to_be_read() -> None:
+    play = started()
+    for number in range(2):
+        play.expect(en.AcceptEvent("paid", number), en.EventAccepted)
+    play.expect(en.AwaitEvent(FIRST, "paid", claim=CURRENT), en.EventConsumed)
+    _name, item = play.state.consumed[FIRST]
+    play.expect(en.AbandonWait(FIRST, claim=CURRENT), en.EventReturned)
+    play.expect(en.AwaitEvent(SECOND_CALL, "paid", claim=CURRENT), en.EventConsumed)
+    assert play.state.consumed == {SECOND_CALL: ("paid", item)}
+
+
+def test_06_an_item_that_is_given_back_goes_to_a_wait_that_is_open() -> None:
+    play = started()
+    await_event(play, FIRST)
+    await_event(play, SECOND_CALL)
+    play.expect(en.AcceptEvent("paid", 1), en.EventAccepted, en.EventConsumed)
+    play.expect(en.AbandonWait(FIRST, claim=CURRENT), en.EventReturned, en.EventConsumed)
+    assert list(play.state.consumed) == [SECOND_CALL]
+    assert not play.state.waits
+
+
 @pytest.mark.parametrize("interruption", [en.PauseRun(), en.LoseClaim(CURRENT_EPOCH, "crash")])
 def test_07_a_task_in_flight_costs_the_run_nothing_when_it_is_interrupted(
     interruption: en.Command,

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
+from hypothesis import strategies as st
+
 from aiki_actors.engine import ENTRY_KINDS, Body, Call, Entry, Micros, Notice, ParentLink
 from aiki_actors.storage._codec import NOTICE_KINDS
 from aiki_sdk import ErrorInfo
 from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus, Slept
-from hypothesis import strategies as st
 
 TIME_MAX: Final = 253_402_300_799_999_999
 """The last microsecond of the year 9999."""

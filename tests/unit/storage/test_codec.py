@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import attrs
 import pytest
+from hypothesis import given, strategies as st
+
 from aiki_actors.engine import (
     ENTRY_KINDS,
     FORMAT,
@@ -43,8 +45,6 @@ from aiki_sdk import (
     loads,
 )
 from aiki_sdk.protocol import OnParentEnd
-from hypothesis import given, strategies as st
-
 from tests.unit.storage.strategies import entries, notices
 
 GOLDEN = Path(__file__).parent / "golden" / "entries-v1.json"

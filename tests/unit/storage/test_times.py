@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import example, given
+
 from aiki_actors.engine import Micros
 from aiki_actors.storage._times import (
     micros_from_iso,
@@ -14,8 +16,6 @@ from aiki_actors.storage._times import (
     micros_to_iso,
     micros_to_seconds,
 )
-from hypothesis import example, given
-
 from tests.unit.storage.strategies import DURATION_MAX, TIME_MAX, durations, times
 
 
