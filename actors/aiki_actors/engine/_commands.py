@@ -147,7 +147,7 @@ class RecordFailure(WorkerCommand):
 
 @frozen
 class StartSleep(WorkerCommand):
-    """The code met a durable sleep."""
+    """The code met a durable sleep; `duration` is all that it asks for, slept before or not."""
 
     call: Call
     duration: Micros

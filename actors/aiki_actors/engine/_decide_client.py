@@ -25,7 +25,7 @@ from ._decision import (
 )
 from ._entries import Body, Micros
 from ._limits import SECOND
-from ._state import RUN_RETRY_CALL, RunState, status_of
+from ._state import RUN_RETRY_CALL, RunState, Wait, status_of
 from ._transitions import Phase
 
 
@@ -72,7 +72,8 @@ def _accept_event(state: RunState, command: c.AcceptEvent, by: Circumstances) ->
     if state.unread.get(command.name):
         return (accepted,)
     for call, wait in state.waits.items():
-        if wait.kind is WaitKind.EVENT and wait.name == command.name:
+        # A wait that is due has timed out, however late its timer is; the item stays unread.
+        if wait.kind is WaitKind.EVENT and wait.name == command.name and not is_due(wait, by):
             consumed = e.EventConsumed(call, command.name, state.seq + 1)
             return wake(state, (accepted, consumed), "event", by)
     return (accepted,)
@@ -126,7 +127,7 @@ def _terminate(state: RunState, command: c.TerminateRun, _by: Circumstances) -> 
 def _wake(state: RunState, command: c.WakeRun, by: Circumstances) -> Decision:
     if state.phase.terminal:
         return illegal(state, "wake")
-    if state.phase is Phase.SCHEDULED:
+    if state.phase is Phase.SCHEDULED and command.sleep is None:
         return become_ready(state, "wake", by)
     name = None if command.sleep is None else f"sleep:{command.sleep}"
     sleeps = [
@@ -162,16 +163,17 @@ def _elapse(state: RunState, _command: c.Elapse, by: Circumstances) -> Decision:
     deadline, cancel = state.deadline, state.cancel
     # However late the timer comes, whichever was due first is what ended the run.
     times_out = deadline is not None and (cancel is None or deadline < cancel.deadline)
-    if cancel is not None and not times_out and _is_due(cancel.deadline, by):
+    if cancel is not None and not times_out and cancel.deadline <= by.now:
         return (e.RunCancelled(cancel.reason, cancel.ancestor_id),)
-    if _is_due(deadline, by):
+    if deadline is not None and deadline <= by.now:
         seconds = (state.spec.timeout or 0) / SECOND
         message = f"run {state.run_id} did not end within its timeout of {seconds:g} s"
         return (e.RunFailed(ErrorInfo(type="RunTimeout", message=message, code="run-timeout")),)
     if state.phase is Phase.SCHEDULED:
-        return become_ready(state, "start", by) if _is_due(state.spec.start_at, by) else NOTHING
+        reached = (state.spec.start_at or state.created_at) <= by.now
+        return become_ready(state, "start", by) if reached else NOTHING
     due = [(wait.due_at or 0, n, call, wait) for n, (call, wait) in enumerate(state.waits.items())]
-    due = [item for item in due if _is_due(item[3].due_at, by)]
+    due = [item for item in due if is_due(item[3], by)]
     due.sort(key=lambda item: item[:2])
     resolved: list[Body] = []
     for _at, _n, call, wait in due:
@@ -184,8 +186,9 @@ def _elapse(state: RunState, _command: c.Elapse, by: Circumstances) -> Decision:
     return wake(state, tuple(resolved), "time", by)
 
 
-def _is_due(at: Micros | None, by: Circumstances) -> bool:
-    return at is not None and at <= by.now
+def is_due(wait: Wait, by: Circumstances) -> bool:
+    """Whether a wait's own time has come."""
+    return wait.due_at is not None and wait.due_at <= by.now
 
 
 def _claim(state: RunState, command: c.ClaimRun, _by: Circumstances) -> Decision:
@@ -229,7 +232,9 @@ def _stall(state: RunState, command: c.StallRun, _by: Circumstances) -> Decision
 
 def _end_child(state: RunState, command: c.EndChild, by: Circumstances) -> Decision:
     child = state.children.get(command.child_id)
-    if state.phase.terminal or child is None or child.status is not None:
+    # A failed run may be retried, and must know by then how its children ended.
+    deaf = state.phase.terminal and state.phase is not Phase.FAILED
+    if deaf or child is None or child.status is not None:
         return NOTHING
     ended = e.ChildEnded(command.child_id, command.status, command.output, command.error)
     waited = any(

@@ -72,17 +72,25 @@ def _check_length(what: str, length: Micros | None, by: Circumstances) -> Reject
 
 
 def _start_sleep(state: RunState, command: c.StartSleep, by: Circumstances) -> Decision:
+    """Sleep what is left of the time asked for; said again, or asking for less, it adds nothing.
+
+    An open sleep whose code now asks for less ends earlier; one that was slept shorter than the
+    code asks now is slept on.
+    """
     refused = _check_length(f"sleep {command.call.address!r}", command.duration, by)
     if refused is not None:
         return refused
+    slept = state.slept.get(command.call)
+    rest = Micros(max(command.duration - (slept or 0), 0))
+    if slept is not None and not rest:
+        return NOTHING
     open_wait = state.waits.get(command.call)
-    since = by.now if open_wait is None else open_wait.since
-    due = Micros(since + max(command.duration, 0))
+    due = Micros((by.now if open_wait is None else open_wait.since) + rest)
     if open_wait is not None and open_wait.due_at is not None and open_wait.due_at <= due:
         return NOTHING
-    started = e.SleepStarted(command.call, command.duration, due)
     if too_long := _too_long(state, by):
         return too_long
+    started = e.SleepStarted(command.call, rest, due)
     if due <= by.now:
         return (started, e.SleepEnded(command.call, Slept.ELAPSED))
     return (started,)
@@ -159,6 +167,10 @@ def _first_waiting(state: RunState, event: str) -> Call | None:
 def _start_child(state: RunState, command: c.StartChild, by: Circumstances) -> Decision:
     if command.child_id in state.children:
         return NOTHING
+    parent = command.spec.parent
+    if parent is None or parent.run_id != state.run_id:
+        message = f"child {command.child_id} does not name run {state.run_id} as its parent"
+        return Rejected("invalid-request", message)
     limits = by.limits
     if len(state.live_children) >= limits.children_max:
         message = (
@@ -190,9 +202,11 @@ def _record_value(state: RunState, command: c.RecordValue, by: Circumstances) ->
 
 def _park(state: RunState, command: c.ParkRun, _by: Circumstances) -> Decision:
     """Park only if nothing happened on the way that the code is about to go on with."""
+    if not command.waiting:
+        return illegal(state, "park", "it waits for nothing, so nothing could wake it")
     resolved = any(call not in state.waits for call in command.waiting)
     cancelled = state.cancel is not None and not command.unwinding
-    if resolved or cancelled or not command.waiting:
+    if resolved or cancelled:
         return NOTHING
     return (e.RunParked(),)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from aiki_sdk import AikiError
-from aiki_sdk.protocol import RunStatus, WaitKind
+from aiki_sdk.protocol import RunStatus, Slept, WaitKind
 
 from . import _entries as e  # pyright: ignore[reportPrivateUsage]
 from ._entries import Body, Entry, Micros
@@ -31,6 +31,9 @@ from ._state import (
     Wait,
 )
 from ._transitions import Phase, next_phase
+
+FOREVER: Final = Micros(1 << 62)
+"""What a sleep that was woken counts as: no code can ask for more."""
 
 
 class IllegalEntry(AikiError):
@@ -60,7 +63,11 @@ def evolve(state: RunState, entry: Entry) -> RunState:
         _enter(state, phase, entry.at)
     change = CHANGES.get(type(body))
     if change is not None:
-        change(state, body, entry)
+        try:
+            change(state, body, entry)
+        except LookupError as error:
+            msg = f"run {state.run_id}: entry {entry.seq} ({body.kind}) names what is not there"
+            raise IllegalEntry(msg) from error
     return state
 
 
@@ -145,7 +152,12 @@ def _sleep_started(state: RunState, body: e.SleepStarted, entry: Entry) -> None:
 
 
 def _sleep_ended(state: RunState, body: e.SleepEnded, _entry: Entry) -> None:
-    state.waits.pop(body.call, None)
+    wait = state.waits.pop(body.call, None)
+    if body.outcome is Slept.WOKEN:
+        state.slept[body.call] = FOREVER
+    elif wait is not None and wait.due_at is not None:
+        before = state.slept.get(body.call, 0)
+        state.slept[body.call] = Micros(before + wait.due_at - wait.since)
     _progress(state)
 
 
@@ -170,7 +182,10 @@ def _event_wait(state: RunState, body: e.EventWaitStarted, entry: Entry) -> None
 
 
 def _event_consumed(state: RunState, body: e.EventConsumed, _entry: Entry) -> None:
-    state.unread[body.event].remove(body.item)
+    unread = state.unread[body.event]
+    if body.item not in unread:
+        raise LookupError(body.item)
+    unread.remove(body.item)
     state.consumed[body.call] = (body.event, body.item)
     state.waits.pop(body.call, None)
     _progress(state)

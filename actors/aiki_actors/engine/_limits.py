@@ -35,7 +35,7 @@ class EngineLimits:
     depth_max: int = 50
     wait_max: Micros = Micros(100 * 366 * 24 * 3600 * SECOND)
     local_retry_max: Micros = Micros(100_000)
-    unread_max: int = 100_000
+    unread_max: int = 10_000
 
 
 DEFAULT_LIMITS: Final = EngineLimits()

@@ -87,7 +87,8 @@ NoticeCommand = CreateRun | EndChild | CancelRun
 class Notice:
     """A command for another run, owed by what happened to the one in `source_id`.
 
-    `id` is `<source run>:<seq of the causing entry>:<number>`: the same cause is the same notice.
+    `id` is `<source run>:<seq of the causing entry>:<number>`, so the same cause is the same
+    notice; the numbers are padded, so that order by id is the order in which things happened.
     """
 
     id: str
@@ -108,7 +109,7 @@ def notices(state: RunState, entries: Iterable[Entry]) -> tuple[Notice, ...]:
         # Numbered within its entry, so that the id does not depend on what else is asked about.
         number = len(found) - first
         found.append(
-            Notice(f"{state.run_id}:{entry.seq}:{number}", state.run_id, target_id, command)
+            Notice(f"{state.run_id}:{entry.seq:08}:{number:05}", state.run_id, target_id, command)
         )
 
     for entry in entries:

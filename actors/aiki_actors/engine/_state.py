@@ -121,6 +121,7 @@ class RunState:
     attempt: int = 1
     tasks: dict[Call, int] = Factory(lambda: dict[Call, int]())
     settled: set[Call] = Factory(lambda: set[Call]())
+    slept: dict[Call, Micros] = Factory(lambda: dict[Call, Micros]())
     waits: dict[Call, Wait] = Factory(lambda: dict[Call, Wait]())
     consumed: dict[Call, tuple[str, int]] = Factory(lambda: dict[Call, tuple[str, int]]())
     unread: dict[str, deque[int]] = Factory(lambda: dict[str, deque[int]]())

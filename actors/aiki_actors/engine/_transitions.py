@@ -120,7 +120,7 @@ ROWS: Final[tuple[Transition, ...]] = (
     Transition(LIVE_PHASES, WaitTimedOut, None, "a wait times out"),
     Transition(LIVE_PHASES, SleepEnded, None, "a sleep ends"),
     Transition(LIVE_PHASES, RetryDue, None, "a task's retry is due"),
-    Transition(LIVE_PHASES, ChildEnded, None, "a child ends"),
+    Transition((*LIVE_PHASES, Phase.FAILED), ChildEnded, None, "a child ends"),
     Transition(_RUN_ONLY, TaskSucceeded, None, "a task ends"),
     Transition(_RUN_ONLY, TaskFailed, None, "a task fails for good"),
     Transition(_RUN_ONLY, AttemptFailed, None, "an attempt fails"),

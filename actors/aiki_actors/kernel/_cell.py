@@ -73,8 +73,6 @@ class Cell(Node, Generic[M_contra]):
 
     @override
     async def live(self) -> None:
-        if self.stop_reason is not None:
-            return
         actor = self.actor = self.spec.start()
         await actor.started(self.context)
         if self.phase is Phase.STARTING:

@@ -56,14 +56,8 @@ def leaves(exc: BaseException) -> list[BaseException]:
 
 
 def simplest(exc: BaseException) -> BaseException:
-    """Return the one exception that a group is about, or a flat group if there are several.
-
-    `Cancelled` beside other exceptions is only their consequence, but it is left where it is while
-    a scope around the current task still waits for it.
-    """
+    """Return the one exception that a group is about, or a flat group if there are several."""
     found = leaves(exc)
-    if not current_task_is_cancelled():
-        found = [leaf for leaf in found if not isinstance(leaf, trio.Cancelled)] or found
     if len(found) == 1:
         return found[0]
     return BaseExceptionGroup("a system of actors ended with several errors", found)

@@ -130,9 +130,8 @@ class Node(ABC):
         scope = self.scope = trio.CancelScope(deadline=self.stop_at_s)
         try:
             with scope:
-                if self.killed:
-                    scope.cancel()
-                await self.live()
+                if self.stop_reason is None and not self.killed:
+                    await self.live()
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001 - what must go on is raised below

@@ -174,12 +174,8 @@ class SupervisorNode(Node):
         elif self.leaving.get(node.id) is node:
             del self.leaving[node.id]
         successor = node.successor
-        if (
-            successor is not None
-            and successor.phase is Phase.WAITING
-            and self.nursery is not None
-            and not self.stopping
-        ):
+        # A supervisor that stops has ended all successors before it waits for their predecessors.
+        if successor is not None and successor.phase is Phase.WAITING and self.nursery is not None:
             successor.launch(self.nursery)
 
     # --- the supervisor's own task ---
@@ -281,9 +277,7 @@ class SupervisorNode(Node):
         for node in group:
             if node is not failed and node.phase is Phase.RESTARTING:
                 node.restarts += 1
-        # Their own ends, if any were noted meanwhile, are answered by this restart.
-        restarted = dict.fromkeys(group)
-        self.events = deque(event for event in self.events if event[0] not in restarted)
+        # Ends noted meanwhile are answered by this restart: `_recover` skips whoever runs.
         await self._start_in_order([n for n in group if n.phase is Phase.RESTARTING])
 
     async def _stop_children(self, *, keep_static: bool) -> None:

@@ -85,6 +85,7 @@ class Execution:
     _abandoned: list[e.Call] = Factory(lambda: list[e.Call]())
     _claimed: trio.Event | None = None
     _thawed: trio.Event | None = None
+    _gap: trio.Event | None = None
     _replayed: int = 0
 
     @property
@@ -123,15 +124,20 @@ class Execution:
             self._notice(entry.body, entry.seq)
         if self.multi:
             self.sequencer.kick()
+        if self._gap is not None:
+            self._gap.set()
+            self._gap = None
 
     def _pass_on(self) -> None:
         """Hand resolved records to the calls that wait for them."""
         for record in self.replica.take_touched():
             slot = record.slot
-            if slot is None or slot.dead or slot.task is None:
+            if slot is None or slot.dead:
                 continue
             if record.resolution is None:
                 self._restart(slot)
+            elif slot.task is None:
+                continue  # `start` runs in the branch itself and sees the resolution
             elif self.multi:
                 self.sequencer.push(record.resolved_at, slot)
             else:
@@ -151,9 +157,10 @@ class Execution:
                 else:
                     self.deliver_cancel(seq)
             case e.RunPaused():
-                self.freeze("paused")
+                self.freeze(self.frozen or "paused")
             case e.RunResumed():
-                self.thaw()
+                if self.frozen == "paused":
+                    self.thaw()
             case e.RunClaimed():
                 if self._claimed is not None:
                     self._claimed.set()
@@ -179,7 +186,7 @@ class Execution:
         if self.evicted:
             return
         self.evicted = True
-        for event in (self._claimed, self._thawed):
+        for event in (self._claimed, self._thawed, self._gap):
             if event is not None:
                 event.set()
         self.scope.cancel()
@@ -429,6 +436,17 @@ class Execution:
                 else:
                     break
         self.feed(entries)
+        if entries:
+            await self._catch_up(entries[-1].seq)
+
+    async def _catch_up(self, seq: int) -> None:
+        """Wait for what the server pushed before these entries: the reply may overtake it."""
+        while self.replica.seq < seq:
+            if self.evicted:
+                raise RunEvicted
+            if self._gap is None:
+                self._gap = trio.Event()
+            await self._gap.wait()
 
     async def _regain(self) -> e.ClaimRef:
         """Get the claim of a parked run back: its code goes on without any wait resolved."""
@@ -455,6 +473,13 @@ class Execution:
             await self.submit(command, park)
         elif self.replica.claim is not None:
             await self.submit(park)
+
+    def await_child(self, child_id: str, record: Record) -> bool:
+        """Let a child's end resolve a record, whenever it comes; True if it has come already."""
+        ended = self.replica.await_child(child_id, record)
+        if ended:
+            self._pass_on()
+        return ended
 
     async def park(self, waiting: tuple[e.Call, ...]) -> None:
         """Give the claim back: the code waits for nothing but `waiting`."""

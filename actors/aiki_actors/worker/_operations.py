@@ -110,12 +110,11 @@ class Operations:
         async def start(slot: Slot) -> None:
             began = slot.record.start if slot.record is not None else None
             slept = slot.record.slept if slot.record is not None else 0
-            rest = e.Micros(duration - slept)
-            if isinstance(began, e.SleepStarted) and rest >= began.duration:
+            if isinstance(began, e.SleepStarted) and duration - slept >= began.duration:
                 await execution.begin_wait(slot, None)
             else:
                 await execution.begin_wait(
-                    slot, lambda claim: e.StartSleep(slot.call, rest, claim=claim)
+                    slot, lambda claim: e.StartSleep(slot.call, duration, claim=claim)
                 )
 
         record = await execution.perform(call, start, free=True)
@@ -257,6 +256,10 @@ class Operations:
         async def start(slot: Slot) -> None:
             if slot.open_wait:
                 await execution.begin_wait(slot, None)
+                return
+            # The end may be on its way here already: the server then answers with nothing.
+            assert slot.record is not None, "a call that begins has a record"
+            if execution.await_child(child_id, slot.record):
                 return
             await execution.begin_wait(
                 slot, lambda claim: e.AwaitChild(slot.call, child_id, timeout, claim=claim)

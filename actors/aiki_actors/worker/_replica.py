@@ -141,6 +141,17 @@ class Replica:
             self.unconsumed += counted
         return record
 
+    def await_child(self, child_id: str, record: Record) -> bool:
+        """Let the child's end resolve the record; True if it has come already, and did."""
+        end = self.child_ends.get(child_id)
+        if end is not None:
+            self._resolve(record, end)
+            return True
+        waiting = self._child_waits.setdefault(child_id, [])
+        if record not in waiting:
+            waiting.append(record)
+        return False
+
     def take_touched(self) -> list[Record]:
         """Return the records that were resolved, or became due again, since the last call."""
         touched, self.touched = self.touched, []
@@ -184,7 +195,9 @@ class Replica:
     def on_child_wait(self, _entry: e.Entry, body: e.ChildWaitStarted) -> None:
         record = self._record(body.call, counted=False)
         record.start = body
-        self._child_waits.setdefault(body.child_id, []).append(record)
+        waiting = self._child_waits.setdefault(body.child_id, [])
+        if record not in waiting:
+            waiting.append(record)
 
     def on_void(self, _entry: e.Entry, body: e.WaitAbandoned | e.EventReturned) -> None:
         record = self._record(body.call, counted=False)

@@ -298,7 +298,7 @@ MUTANTS = (
     ),
     Mutant(
         "time resolves what is not due",
-        function("_is_due", lambda at, _by: at is not None, clients),
+        function("is_due", lambda wait, _by: wait.due_at is not None, clients),
         properties.test_time_resolves_what_is_due_and_nothing_else,
         WITH_SPAN,
     ),

@@ -240,9 +240,12 @@ def test_22_an_ended_run_takes_no_writes(end: en.Command, phase: Phase) -> None:
     play.refuse(en.RecordSuccess(TASKS[0], 1, None, claim=CURRENT), "stale-claim")
     play.refuse(en.AcceptEvent("paid", 1), "run-ended")
     play.refuse(en.PauseRun(), "illegal-transition")
-    play.expect(en.EndChild(CHILD, RunStatus.COMPLETED))
     play.expect(en.Elapse())
     assert play.state.seq == seq
+    # A failed run alone still learns how its children end: an operator may retry it.
+    kinds = (en.ChildEnded,) if phase is Phase.FAILED else ()
+    play.expect(en.EndChild(CHILD, RunStatus.COMPLETED), *kinds)
+    assert play.state.phase is phase
 
 
 def test_29_an_unknown_event_name_is_refused_and_the_declared_ones_are_named() -> None:
@@ -450,14 +453,14 @@ def test_children_are_limited_in_number(number: int) -> None:
     play = limited(children_max=number)
     for taken in range(number):
         start_child(play, f"run_{taken}")
-    child = spec(depth=1)
+    child = spec(depth=1, parent=en.ParentLink(play.state.run_id))
     one_more = en.StartChild(Call("c"), "run_x", child, OnParentEnd.ABANDON, claim=CURRENT)
     play.refuse(one_more, "limit-exceeded")
 
 
 def test_children_are_limited_in_depth() -> None:
     play = limited(depth_max=1)
-    child = spec(depth=2)
+    child = spec(depth=2, parent=en.ParentLink(play.state.run_id))
     deeper = en.StartChild(Call("c"), CHILD, child, OnParentEnd.ABANDON, claim=CURRENT)
     play.refuse(deeper, "limit-exceeded")
     created = Play(limits=play.limits)
@@ -494,3 +497,42 @@ def test_a_short_retry_delay_passes_in_the_worker_and_a_longer_one_is_a_wait() -
     longer = en.RecordFailure(TASKS[0], 2, ERROR, Micros(limit + 1), claim=CURRENT)
     play.expect(longer, en.AttemptFailed)
     assert list(play.state.waits) == [TASKS[0]]
+
+
+def test_a_retried_run_knows_the_child_that_ended_while_it_was_failed() -> None:
+    """Else its code would wait for that child for ever."""
+    play = started()
+    start_child(play)
+    play.do(en.FailRun(ERROR, retryable=False, claim=CURRENT))
+    play.expect(en.EndChild(CHILD, RunStatus.COMPLETED), en.ChildEnded)
+    play.do(en.RetryRun())
+    assert play.state.children[CHILD].status is RunStatus.COMPLETED
+
+
+def test_12_1_a_lengthened_sleep_is_slept_on_once() -> None:
+    """Said again, a sleep adds nothing; asked for more than was slept, it sleeps the rest."""
+    play = started()
+    call = Call("sleep:nap")
+    play.expect(en.StartSleep(call, Micros(10), claim=CURRENT), en.SleepStarted)
+    play.expect(en.StartSleep(call, Micros(10), claim=CURRENT))
+    play.pass_time(Micros(10))
+    play.expect(en.Elapse(), en.SleepEnded)
+    play.expect(en.StartSleep(call, Micros(10), claim=CURRENT))
+    play.expect(en.StartSleep(call, Micros(4), claim=CURRENT))
+    play.expect(en.StartSleep(call, Micros(25), claim=CURRENT), en.SleepStarted)
+    assert play.state.waits[call].due_at == play.now + 15
+    play.pass_time(Micros(15))
+    play.expect(en.Elapse(), en.SleepEnded)
+    play.expect(en.StartSleep(call, Micros(25), claim=CURRENT))
+
+
+def test_an_event_that_comes_after_a_wait_was_due_stays_unread() -> None:
+    """The timer may be late, the timeout is not: the wait has timed out."""
+    play = started(events=EVENTS)
+    name = EVENTS[0]
+    call = Call(f"event:{name}")
+    play.expect(en.AwaitEvent(call, name, Micros(10), claim=CURRENT), en.EventWaitStarted)
+    play.pass_time(Micros(10))
+    play.expect(en.AcceptEvent(name, 1), en.EventAccepted)
+    play.expect(en.Elapse(), en.WaitTimedOut)
+    assert len(play.state.unread[name]) == 1

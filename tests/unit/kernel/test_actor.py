@@ -162,7 +162,9 @@ async def test_stop_of_an_actor_whose_task_has_not_begun_starts_nothing() -> Non
         assert log == []
 
 
-async def test_kill_cancels_the_handler_and_skips_the_stopping_hook() -> None:
+async def test_kill_cancels_the_handler_and_skips_the_stopping_hook(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     log: list[str] = []
     async with system(probe(log)) as app:
         ref = child(app)
@@ -175,6 +177,16 @@ async def test_kill_cancels_the_handler_and_skips_the_stopping_hook() -> None:
         await ref.wait_stopped()
         assert log == ["a started"]
         assert app.failures == 0
+        assert caplog.records == []
+
+
+async def test_kill_of_an_actor_whose_task_has_not_begun_starts_nothing() -> None:
+    log: list[str] = []
+    async with system() as app:
+        ref = app.root.start_child(probe(log, "x"))
+        ref.kill()
+        await ref.wait_stopped()
+        assert log == []
 
 
 async def test_kill_reaches_an_actor_whose_handlers_never_wait() -> None:

@@ -19,7 +19,7 @@ from aiki_actors.kernel import (
     SupervisorFailed,
     SupervisorSpec,
 )
-from tests.unit.kernel.probes import QUICK, Do, Hooks, Probe, child, probe, seen, system
+from tests.unit.kernel.probes import QUICK, Do, Hooks, Probe, child, forever, probe, seen, system
 
 
 async def test_children_start_left_to_right_each_after_the_one_before() -> None:
@@ -119,6 +119,61 @@ async def test_a_group_restart_ends_temporary_children_for_good() -> None:
         await temporary.wait_stopped()
         await wait_all_tasks_blocked()
         assert log[2:] == ["a failure", "t stop", "a started"]
+
+
+async def test_a_sibling_too_slow_for_a_group_restart_is_cut_off_and_restarted(
+    autojump_clock: MockClock,
+) -> None:
+    """Past its deadline its `stopping` is skipped, but it is restarted as the others are."""
+    log: list[str] = []
+    specs = (probe(log, "a"), probe(log, "b", shutdown_s=2))
+    async with system(*specs, strategy=Strategy.ONE_FOR_ALL) as app:
+        b = child(app, "b")
+        b.tell(Do(forever))
+        b.tell("kept")
+        await wait_all_tasks_blocked()
+        began_s = trio.current_time()
+        child(app, "a").tell(ValueError())
+        assert await seen(b) == ["kept"]
+        assert trio.current_time() - began_s == 2
+        assert log[2:] == ["a failure", "a started", "b started"]
+
+
+async def test_a_supervisor_too_slow_for_a_group_restart_keeps_its_static_refs(
+    autojump_clock: MockClock,
+) -> None:
+    log: list[str] = []
+    nested = SupervisorSpec(id="inner", children=(probe(log, "x", shutdown_s=60),), shutdown_s=2)
+    async with system(probe(log, "a"), nested, strategy=Strategy.ONE_FOR_ALL) as app:
+        x = app.supervisor("inner").child("x")
+        assert x is not None
+        x.tell(Do(forever))  # type: ignore[arg-type]
+        await wait_all_tasks_blocked()
+        child(app, "a").tell(ValueError())
+        await trio.sleep(3)
+        assert x.alive
+        assert app.supervisor("inner").child("x") is x
+        assert log[2:] == ["a failure", "x cancelled", "a started", "x started"]
+
+
+async def test_a_sibling_stopped_during_a_group_restart_stays_stopped() -> None:
+    log: list[str] = []
+    gate = trio.Event()
+
+    async def wait(_: Probe) -> None:
+        await gate.wait()
+
+    specs = (probe(log, "a"), probe(log, "b"))
+    async with system(*specs, strategy=Strategy.ONE_FOR_ALL) as app:
+        b = child(app, "b")
+        b.tell(Do(wait))
+        child(app, "a").tell(ValueError())
+        await wait_all_tasks_blocked()
+        b.stop()
+        gate.set()
+        await b.wait_stopped()
+        await wait_all_tasks_blocked()
+        assert log[2:] == ["a failure", "b stop", "a started"]
 
 
 async def test_two_failures_at_once_in_a_group_make_one_restart() -> None:
@@ -285,6 +340,45 @@ async def test_a_supervisor_that_gives_up_ends_its_dynamic_children() -> None:
         await wait_all_tasks_blocked()
         assert [c.name for c in nested.children()] == ["x"]
         assert nested.start_child(probe(log, "d")).alive
+
+
+async def test_a_restarted_supervisor_counts_restarts_anew() -> None:
+    async with system(inner([], "x", intensity=1)) as app:
+        x = app.supervisor("inner").child("x")
+        assert x is not None
+        # The second failure is one too many for `inner`; the third is its first again.
+        for _ in range(3):
+            x.tell(ValueError())  # type: ignore[arg-type]
+            await wait_all_tasks_blocked()
+        assert app.tree().children[0].restarts == 1
+        assert x.alive
+
+
+async def test_children_started_while_a_supervisor_is_down_begin_with_it(
+    autojump_clock: MockClock,
+) -> None:
+    log: list[str] = []
+    async with system(inner(log, "x", intensity=0)) as app:
+        nested = app.supervisor("inner")
+        x = nested.child("x")
+        assert x is not None
+        x.tell(ValueError())  # type: ignore[arg-type]
+        x.tell(ValueError())  # type: ignore[arg-type]
+        await wait_all_tasks_blocked()
+        assert app.tree().children[0].state == "restarting"
+        dynamic = nested.start_child(probe(log, "d"))
+        dynamic.tell(1)
+        assert await seen(dynamic) == [1]
+        assert log[-2:] == ["x started", "d started"]
+
+
+async def test_a_static_child_ended_before_its_supervisor_began_is_not_started() -> None:
+    log: list[str] = []
+    async with system() as app:
+        nested = app.root.start_supervisor(inner(log, "x", "y"))
+        await nested.stop_child("x")
+        await wait_all_tasks_blocked()
+        assert log == ["y started"]
 
 
 async def test_failure_climbs_level_by_level_until_it_leaves_the_system() -> None:

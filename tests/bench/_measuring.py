@@ -1,0 +1,157 @@
+"""What a workload is, and the yardsticks that all of them use.
+
+Invariant: a workload checks every result that it gets; what is wrong raises `WrongResult`, so a
+figure exists only if the work was done.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import trio
+from attrs import define, frozen
+
+from aiki_sdk import AnyWorkflow
+from aiki_trio import Runtime, open_runtime
+from tests.bench._workflows import chain
+
+Params: TypeAlias = Mapping[str, int]
+Figures: TypeAlias = dict[str, float]
+
+WARM_UP_RUNS: Final = 20
+WARM_UP_STEPS: Final = 5
+WARM_UP_CAP: Final = 10
+
+_STATUS: Final = Path("/proc/self/status")
+
+
+class WrongResult(Exception):
+    """A workload's result is not what it must be."""
+
+
+@frozen
+class Workload:
+    """One row of the table in the performance specification.
+
+    Attributes:
+        name: `w1` to `w8`.
+        title: what it does, in one line.
+        full: parameters of a measurement.
+        quick: parameters that only show that everything works.
+        measure: does it once, in this process, with a database in the folder that it is given.
+
+    """
+
+    name: str
+    title: str
+    full: Params
+    quick: Params
+    measure: Callable[[Params, Path], Figures]
+
+
+def check(*, actual: object, expected: object, what: str) -> None:
+    """Raise `WrongResult` if a result is not the expected one."""
+    if actual != expected:
+        message = f"{what} is {actual!r}; it must be {expected!r}"
+        raise WrongResult(message)
+
+
+def percentile(values: Iterable[float], percent: float) -> float:
+    """Return the smallest value that so many per cent of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+def latencies(values_ms: Sequence[float]) -> Figures:
+    """Return the usual percentiles of times in milliseconds."""
+    return {f"p{percent}_ms": percentile(values_ms, percent) for percent in (50, 95, 99)}
+
+
+@define(eq=False)
+class Stopwatch:
+    """Wall and CPU time, in seconds, since it was made."""
+
+    wall_at: float
+    cpu_at: float
+
+    @classmethod
+    def started(cls) -> Stopwatch:
+        """Start one."""
+        return cls(time.perf_counter(), time.process_time())
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that have passed."""
+        return time.perf_counter() - self.wall_at
+
+    @property
+    def wall_ms(self) -> float:
+        """Milliseconds that have passed."""
+        return self.wall_s * 1e3
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds that all threads of this process have computed."""
+        return time.process_time() - self.cpu_at
+
+
+def rss_bytes() -> int:
+    """Return the memory that this process holds, garbage aside."""
+    gc.collect()
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    message = f"{_STATUS} has no line VmRSS; memory is measured on Linux only"
+    raise OSError(message)
+
+
+def database_url(folder: Path) -> str:
+    """Return the storage URL of the workload's database."""
+    return f"sqlite:///{folder / 'bench.db'}"
+
+
+def database_bytes(folder: Path) -> int:
+    """Return the size of the database, its write-ahead log included."""
+    return sum(os.path.getsize(path) for path in sorted(folder.glob("bench.db*")))
+
+
+async def limited(
+    count: int, cap: int, work: Callable[[int], Awaitable[object]], *, first: int = 0
+) -> None:
+    """Do `work(number)` for so many numbers, at most `cap` at a time."""
+    numbers = iter(range(first, first + count))
+
+    async def take_turns() -> None:
+        for number in numbers:
+            await work(number)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(cap, count)):
+            nursery.start_soon(take_turns)
+
+
+@asynccontextmanager
+async def warm_runtime(
+    folder: Path, workflows: Sequence[AnyWorkflow]
+) -> AsyncGenerator[Runtime, None]:
+    """Open an embedded runtime with its default settings and have it run a few small runs."""
+    async with open_runtime(database_url(folder), workflows=[chain, *workflows]) as runtime:
+
+        async def one(number: int) -> None:
+            await run_chain(runtime, number, WARM_UP_STEPS)
+
+        await limited(WARM_UP_RUNS, WARM_UP_CAP, one)
+        yield runtime
+
+
+async def run_chain(runtime: Runtime, number: int, steps: int) -> None:
+    """Run a chain of tasks and check its result."""
+    handle = await runtime.client.start(chain, number, steps)
+    check(actual=await handle.result(), expected=number + steps, what=f"result of {handle.id}")

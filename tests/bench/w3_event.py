@@ -1,0 +1,49 @@
+"""W3: runs that are known to wait for an event; from sending it to the completion seen."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from tests.bench._measuring import (
+    Figures,
+    Params,
+    Stopwatch,
+    Workload,
+    check,
+    latencies,
+    limited,
+    warm_runtime,
+)
+from tests.bench._workflows import GO, waiter
+
+CAP = 50
+
+
+async def _measure(params: Params, folder: Path) -> Figures:
+    times_ms: list[float] = []
+    async with warm_runtime(folder, [waiter]) as runtime:
+        handles = [await runtime.client.start(waiter) for _ in range(params["runs"])]
+        await limited(len(handles), CAP, lambda number: handles[number].wait("waiting"))
+        for number, handle in enumerate(handles):
+            watch = Stopwatch.started()
+            await handle.send(GO, number)
+            check(actual=await handle.result(), expected=number, what=f"result of {handle.id}")
+            times_ms.append(watch.wall_ms)
+    return latencies(times_ms)
+
+
+def measure(params: Params, folder: Path) -> Figures:
+    """Measure once."""
+    return trio.run(partial(_measure, params, folder))
+
+
+WORKLOAD = Workload(
+    "w3",
+    "runs that wait for an event, sent one at a time",
+    full={"runs": 100},
+    quick={"runs": 5},
+    measure=measure,
+)

@@ -1,0 +1,102 @@
+"""W4: parking runs on a long durable sleep; what each of them costs, and waking some.
+
+Memory is read twice, half-way and at the end: what the second half added is the cost of a run that
+is only parked, free of what the runtime keeps anyway (caches, a bounded number of warm runs).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from aiki_trio import Runtime
+from tests.bench._measuring import (
+    Figures,
+    Params,
+    Stopwatch,
+    Workload,
+    check,
+    database_bytes,
+    limited,
+    rss_bytes,
+    warm_runtime,
+)
+from tests.bench._workflows import sleeper
+
+LOOK_S: Final = 0.05
+"""Between two looks at how many are parked; outside the runtime nothing says so."""
+
+
+async def _park(runtime: Runtime, first: int, count: int, cap: int, every: int) -> dict[int, str]:
+    """Start so many sleepers, wait until all are parked; returns the ids of every n-th."""
+    kept: dict[int, str] = {}
+
+    async def start(number: int) -> None:
+        handle = await runtime.client.start(sleeper, number)
+        if number % every == 0:
+            kept[number] = handle.id
+
+    await limited(count, cap, start, first=first)
+    while await runtime.client.count(workflow="bench-sleeper", status="waiting") < first + count:
+        await trio.sleep(LOOK_S)
+    return kept
+
+
+async def _wake(runtime: Runtime, kept: dict[int, str], cap: int) -> float:
+    """Wake runs and await them all; returns seconds."""
+    chosen = sorted(kept.items())
+
+    async def wake(place: int) -> None:
+        number, run_id = chosen[place]
+        handle = await runtime.client.get(run_id, workflow=sleeper)
+        await handle.wake("long")
+        check(actual=await handle.result(), expected=number, what=f"result of {run_id}")
+
+    watch = Stopwatch.started()
+    await limited(len(chosen), cap, wake)
+    return watch.wall_s
+
+
+async def _measure(params: Params, folder: Path) -> Figures:
+    runs, cap, wake = params["runs"], params["cap"], min(params["wake"], params["runs"])
+    half = runs // 2
+    async with warm_runtime(folder, [sleeper]) as runtime:
+        disk_before, rss_before = database_bytes(folder), rss_bytes()
+        watch = Stopwatch.started()
+        kept = await _park(runtime, 0, half, cap, runs // wake)
+        wall_s, cpu_s, rss_half = watch.wall_s, watch.cpu_s, rss_bytes()
+        watch = Stopwatch.started()
+        kept |= await _park(runtime, half, runs - half, cap, runs // wake)
+        wall_s, cpu_s, rss_after = wall_s + watch.wall_s, cpu_s + watch.cpu_s, rss_bytes()
+        disk_after = database_bytes(folder)
+        kept = dict(sorted(kept.items())[:wake])
+        wake_s = await _wake(runtime, kept, cap)
+    return {
+        "park_s": wall_s,
+        "parked_per_s": runs / wall_s,
+        "cpu_s": cpu_s,
+        "rss_before_mib": rss_before / 2**20,
+        "rss_after_mib": rss_after / 2**20,
+        "rss_bytes_per_run": (rss_after - rss_before) / runs,
+        "rss_bytes_per_run_second_half": (rss_after - rss_half) / (runs - half),
+        "db_bytes_per_run": (disk_after - disk_before) / runs,
+        "wake_s": wake_s,
+        "woken_per_s": wake / wake_s,
+    }
+
+
+def measure(params: Params, folder: Path) -> Figures:
+    """Measure once."""
+    return trio.run(partial(_measure, params, folder))
+
+
+WORKLOAD = Workload(
+    "w4",
+    "runs parked on a durable sleep of one hour",
+    full={"runs": 5_000, "cap": 50, "wake": 1_000},
+    quick={"runs": 100, "cap": 50, "wake": 10},
+    measure=measure,
+)

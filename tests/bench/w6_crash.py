@@ -1,0 +1,113 @@
+"""W6: the process is killed half-way and started again; seconds until everything is complete.
+
+A task notes each of its executions in a file, so the ones beyond the minimum can be counted. The
+kill comes when half of the tasks have run and every start call has returned.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from aiki_trio import open_runtime
+from tests.bench._measuring import (
+    Figures,
+    Params,
+    Stopwatch,
+    Workload,
+    WrongResult,
+    check,
+    database_url,
+)
+from tests.bench._workflows import slow_chain
+
+LOOK_S: Final = 0.005
+DEADLINE_S: Final = 120.0
+
+
+async def _start_all(folder: Path, params: Params) -> None:
+    """Start the runs and wait for them, until killed."""
+    log = str(folder / "tasks.log")
+    async with open_runtime(database_url(folder), workflows=[slow_chain]) as runtime:
+        for number in range(params["runs"]):
+            starter = runtime.client.options(reference_id=str(number))
+            await starter.start(slow_chain, log, number, params["steps"], params["pause_ms"])
+        (folder / "started").touch()
+        await trio.sleep_forever()
+
+
+async def _complete_all(folder: Path, params: Params) -> None:
+    """Wait for the runs that an earlier process has started."""
+    steps = params["steps"]
+    async with open_runtime(database_url(folder), workflows=[slow_chain]) as runtime:
+        for number in range(params["runs"]):
+            handle = await runtime.client.get(workflow=slow_chain, reference_id=str(number))
+            result = await handle.result()
+            check(actual=result, expected=steps * (steps - 1) // 2, what=f"result of {handle.id}")
+
+
+def _child(role: str, folder: Path, params: Params) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.bench.w6_crash", role, str(folder)]
+    return subprocess.Popen([*command, json.dumps(dict(params))])
+
+
+def _executed(folder: Path) -> list[str]:
+    log = folder / "tasks.log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def measure(params: Params, folder: Path) -> Figures:
+    """Measure once."""
+    minimum = params["runs"] * params["steps"]
+    watch = Stopwatch.started()
+    first = _child("start", folder, params)
+    try:
+        while len(_executed(folder)) < minimum // 2 or not (folder / "started").exists():
+            if watch.wall_s > DEADLINE_S or first.poll() is not None:
+                message = f"half of the tasks did not run: {len(_executed(folder))} of {minimum}"
+                raise WrongResult(message)
+            time.sleep(LOOK_S)
+    finally:
+        first.kill()
+        first.wait()
+    at_kill, since_kill = len(_executed(folder)), Stopwatch.started()
+    second = _child("complete", folder, params)
+    try:
+        check(actual=second.wait(DEADLINE_S), expected=0, what="exit code of the second process")
+    finally:
+        second.kill()
+    complete_s = since_kill.wall_s
+    executed = _executed(folder)
+    check(actual=len(set(executed)), expected=minimum, what="number of different tasks that ran")
+    return {
+        "kill_to_complete_s": complete_s,
+        "total_s": watch.wall_s,
+        "executed_at_kill": at_kill,
+        "extra_executions": len(executed) - minimum,
+    }
+
+
+WORKLOAD = Workload(
+    "w6",
+    "runs of slow sequential tasks; kill -9 half-way, then a restart",
+    full={"runs": 50, "steps": 20, "pause_ms": 50},
+    quick={"runs": 5, "steps": 4, "pause_ms": 50},
+    measure=measure,
+)
+
+
+def main(role: str, folder: str, params: str) -> None:
+    """Be one of the two processes."""
+    work = {"start": _start_all, "complete": _complete_all}[role]
+    trio.run(partial(work, Path(folder), json.loads(params)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
