@@ -27,7 +27,7 @@ class LocalSession:
     async def submit(
         self, run_id: str, commands: tuple[e.WorkerCommand, ...]
     ) -> tuple[e.Entry, ...]:
-        """Carry commands out as one change."""
+        """Carry commands out as one change; never half-way cancelled."""
         return await self.runs.submit(run_id, commands)
 
     async def reclaim(self, run_id: str) -> None:

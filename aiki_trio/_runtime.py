@@ -6,6 +6,7 @@
     ├─ runs       one actor per active run
     ├─ timers     wakes runs when something of them is due
     ├─ worker     subscriber, executors
+    ├─ watchdog   reports code that blocks the loop
     └─ keeper     repeats what was forgotten; at start, the recovery after a crash
 
 Everything lives in the tree: leaving the block stops it in the opposite order, and a failure that
@@ -68,7 +69,7 @@ from aiki_sdk.protocol import Outcome
 from ._local_session import LocalSession
 from ._settings import RuntimeSettings
 from ._storage_url import open_storage
-from ._watchdog import watched
+from ._watchdog import Watchdog, WatchdogActor
 
 DRAIN_S: Final = 5.0
 """Added to the grace of running tasks before the worker's part of the tree is cut off."""
@@ -176,6 +177,10 @@ class Runtime:
         system.root.start_child(ChildSpec("timers", lambda: TimersActor(self.timers)))
         if len(self.registry):
             self._start_worker(system)
+        blocked = self.settings.blocked_after
+        if blocked is not None:
+            limit_s = blocked.total_seconds()
+            system.root.start_child(ChildSpec("watchdog", lambda: WatchdogActor(Watchdog(limit_s))))
         self.keeper = self._make_keeper()
         system.root.start_child(ChildSpec("keeper", self._next_keeper))
 
@@ -268,7 +273,6 @@ async def open_runtime(
     settings = settings or RuntimeSettings()
     clock = clock or SystemClock()
     registry = WorkflowRegistry(workflows)
-    blocked = settings.blocked_after
     async with open_storage(url, settings.sqlite) as storage:
         runtime = Runtime(
             settings=settings,
@@ -281,9 +285,6 @@ async def open_runtime(
         )
         # Chance for restart delays only, fed from the runtime's own source.
         jitter = random.Random(runtime.rng.random())  # noqa: S311
-        async with (
-            watched(None if blocked is None else blocked.total_seconds()),
-            open_system("runtime", runtime.root_spec(), rng=jitter) as system,
-        ):
+        async with open_system("runtime", runtime.root_spec(), rng=jitter) as system:
             runtime.start(system)
             yield runtime

@@ -11,14 +11,13 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from types import FrameType
-from typing import Final
+from typing import ClassVar, Final, Never
 
 import trio
 from attrs import define, field
 
+from aiki_actors.kernel import Actor, ActorContext, StopReason
 from aiki_sdk import Run
 
 LOGGER: Final = logging.getLogger("aiki.watchdog")
@@ -84,20 +83,25 @@ def _run_in(frame: FrameType | None) -> Run | None:
     return None
 
 
-@asynccontextmanager
-async def watched(limit_s: float | None) -> AsyncGenerator[Watchdog | None]:
-    """Watch the loop while the body runs; None: do not."""
-    if limit_s is None:
-        yield None
-        return
-    dog = Watchdog(limit_s)
-    thread = threading.Thread(target=dog.watch, name="aiki-watchdog", daemon=True)
-    thread.start()
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(dog.beat)
-            yield dog
-            nursery.cancel_scope.cancel()
-    finally:
-        dog.stop()
-        await trio.to_thread.run_sync(thread.join)
+@define(eq=False)
+class WatchdogActor(Actor[Never]):
+    """The watchdog's place in the tree: moves the counter and owns the thread."""
+
+    kind: ClassVar[str] = "watchdog"
+    dog: Watchdog
+    _thread: threading.Thread = field(init=False)
+
+    async def started(self, context: ActorContext[Never]) -> None:
+        """Begin to watch the loop that this runs in."""
+        context.start_soon(self.dog.beat)
+        self._thread = threading.Thread(target=self.dog.watch, name="aiki-watchdog", daemon=True)
+        self._thread.start()
+
+    async def stopping(self, reason: StopReason) -> None:  # noqa: ARG002
+        """End the watching thread."""
+        self.dog.stop()
+        await trio.to_thread.run_sync(self._thread.join)
+
+    def describe(self) -> str:
+        """Return how often the loop was found blocked."""
+        return f"blocked {self.dog.reports} times"

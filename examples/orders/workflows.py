@@ -121,7 +121,7 @@ async def hand_over(label: str) -> str:
 @workflow(name="shipment", version="1.0.0")
 async def ship(run: Run, order: Order) -> str:
     label = await print_label(order.id)
-    await run.sleep("in transit", order.transit)
+    await run.sleep("in-transit", order.transit)
     return await hand_over(label)
 
 

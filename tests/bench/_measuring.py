@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -119,7 +118,7 @@ def database_url(folder: Path) -> str:
 
 def database_bytes(folder: Path) -> int:
     """Return the size of the database, its write-ahead log included."""
-    return sum(os.path.getsize(path) for path in sorted(folder.glob("bench.db*")))
+    return sum(path.stat().st_size for path in sorted(folder.glob("bench.db*")))
 
 
 async def limited(

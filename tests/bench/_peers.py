@@ -86,7 +86,7 @@ def _servers_missing() -> list[str]:
 def compare(
     reports: Sequence[Mapping[str, object]], folder: Path, reps: int, *, quick: bool
 ) -> Iterator[dict[str, object]]:
-    """Measure the peers that are installed; yields one object per peer and workload, with ratios."""
+    """Measure the peers that are installed; yields an object per peer and workload."""
     missing = _servers_missing()
     for peer in _peers():
         if not peer.program.exists():

@@ -26,7 +26,7 @@ async def _measure(params: Params, folder: Path) -> Figures:
     times_ms: list[float] = []
     async with warm_runtime(folder, [waiter]) as runtime:
         handles = [await runtime.client.start(waiter) for _ in range(params["runs"])]
-        await limited(len(handles), CAP, lambda number: handles[number].wait("waiting"))
+        await limited(len(handles), CAP, lambda number: handles[number].wait("awaiting_event"))
         for number, handle in enumerate(handles):
             watch = Stopwatch.started()
             await handle.send(GO, number)

@@ -34,7 +34,9 @@ async def _record(folder: Path, sizes: list[int]) -> list[str]:
     """Make the runs; returns their ids."""
     async with warm_runtime(folder, [long_journal]) as runtime:
         handles = [await runtime.client.start(long_journal, size) for size in sizes]
-        await limited(len(handles), len(handles), lambda number: handles[number].wait("waiting"))
+        await limited(
+            len(handles), len(handles), lambda number: handles[number].wait("awaiting_event")
+        )
         return [handle.id for handle in handles]
 
 

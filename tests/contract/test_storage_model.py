@@ -329,7 +329,7 @@ async def play(history: Sequence[Sequence[Move] | Deletion], wheres: Sequence[Ru
                 await check(storage, model, wheres)
 
 
-@settings(max_examples=1500)
+@settings(max_examples=100)
 @given(history=operations, wheres=st.lists(filters, min_size=1, max_size=4))
 def test_every_adapter_answers_what_the_model_answers(
     history: list[list[Move] | Deletion], wheres: list[RunFilter]

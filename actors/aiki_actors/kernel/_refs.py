@@ -112,6 +112,21 @@ class ActorRef(Generic[M_contra]):
             return await reply.wait()
         raise AskTimeout(self.path, deadline_s)
 
+    async def ask_shielded(self, build: Callable[[Reply[R]], M_contra]) -> R:
+        """Ask as `ask` does, without a deadline and deaf to cancellation.
+
+        Cancellation is heeded only while there is no room for the message: then it was not sent.
+
+        Raises:
+            ActorStopped: The actor ended before it handled the message.
+            ActorFailed: The actor failed while it handled the message.
+            MessageLost: The mailbox overflowed and dropped the message.
+            MailboxFull: The mailbox is full and its policy is to refuse.
+        """
+        reply: Reply[R] = Reply()
+        await self._deliver(build(reply))
+        return await reply.wait_shielded()
+
     async def _deliver(self, message: M_contra) -> bool:
         """Put `message` in, waiting for room if the policy says so; say whether this waited."""
         mailbox = self._mailbox

@@ -79,6 +79,24 @@ class Reply(Generic[R]):
         with trio.fail_after(deadline_s):
             return await self._wait()
 
+    async def wait_shielded(self) -> R:
+        """Wait for the answer, deaf to cancellation; always a checkpoint of the scheduler.
+
+        For answers that must be known once the question was asked, such as the outcome of a write.
+        Whoever must answer has a deadline of its own; an actor that ends answers with an error.
+
+        Raises:
+            ReplyMisused: Another task waits already, or the reply was given up.
+        """
+        if self._settled:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        elif self._closed or self._waiter is not None:
+            raise ReplyMisused("this reply is already being waited for, or was given up")
+        else:
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(_stay)
+        return self._answer()
+
     async def _wait(self) -> R:
         if self._settled:
             await trio.lowlevel.checkpoint()
@@ -87,6 +105,9 @@ class Reply(Generic[R]):
         else:
             self._waiter = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        return self._answer()
+
+    def _answer(self) -> R:
         if self._error is not None:
             raise self._error
         return cast("R", self._value)
@@ -109,6 +130,10 @@ class Reply(Generic[R]):
         if waiter is not None:
             self._waiter = None
             trio.lowlevel.reschedule(waiter)
+
+
+def _stay(_raise_cancel: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
 
 
 def lose_reply(message: object, error: KernelError) -> None:

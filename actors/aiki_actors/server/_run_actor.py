@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from attrs import Factory, define, field
+from attrs import define, field
 
 from aiki_actors import engine as e
 from aiki_actors.kernel import ActorContext, ActorRef, BatchActor, Reply, StopReason
@@ -47,31 +47,54 @@ class ReferenceHeld(ReferenceConflict):
         self.taken = taken
 
 
-@define(eq=False)
 class Batch:
     """What one turn of the mailbox has decided and not yet made durable.
 
+    A plain class with slots: one is made per turn, on the hottest path there is.
+
     Attributes:
-        entries: all of them, in order, each with the status after it.
+        entries: all of them, in order; `statuses` has the run's status after each.
         foreign: those that the worker which executes the run does not learn as a reply.
+        answers: who is to be answered, with which entries.
+        views: who asked what the run is.
+        asked: notices that these entries carry out.
+        owed: notices that these entries mean for other runs.
         claims: claims made; each has taken a slot.
         freed: claims ended: the worker, and whether it keeps the run warm.
+        plain: nothing in the run's row or its timers can have changed.
         warm: whether the worker of the last claim has the run in memory.
+        supersedes: the ended run that gives its reference id up to this one.
 
     """
 
-    entries: list[e.Entry] = Factory(lambda: list[e.Entry]())
-    statuses: list[RunStatus] = Factory(lambda: list[RunStatus]())
-    foreign: list[e.Entry] = Factory(lambda: list[e.Entry]())
-    answers: list[tuple[Reply[Entries], Entries]] = Factory(
-        lambda: list[tuple[Reply[Entries], Entries]]()
+    __slots__ = (
+        "answers",
+        "asked",
+        "claims",
+        "entries",
+        "foreign",
+        "freed",
+        "owed",
+        "plain",
+        "statuses",
+        "supersedes",
+        "views",
+        "warm",
     )
-    views: list[View] = Factory(lambda: list[View]())
-    notices: list[e.Notice] = Factory(lambda: list[e.Notice]())
-    claims: list[e.RunClaimed] = Factory(lambda: list[e.RunClaimed]())
-    freed: list[tuple[str, bool]] = Factory(lambda: list[tuple[str, bool]]())
-    warm: bool = False
-    supersedes: str | None = None
+
+    def __init__(self) -> None:
+        self.entries: list[e.Entry] = []
+        self.statuses: list[RunStatus] = []
+        self.foreign: list[e.Entry] = []
+        self.answers: list[tuple[Reply[Entries], Entries]] = []
+        self.views: list[View] = []
+        self.asked: list[e.Notice] = []
+        self.owed: tuple[e.Notice, ...] = ()
+        self.claims: list[e.RunClaimed] = []
+        self.freed: list[tuple[str, bool]] = []
+        self.plain = True
+        self.warm = False
+        self.supersedes: str | None = None
 
 
 @define(eq=False)
@@ -121,7 +144,7 @@ class RunActor(BatchActor[RunMessage]):
         batch = Batch()
         for message in messages:
             self._take(message, batch)
-        if (batch.entries or batch.notices) and not await self._write(batch):
+        if (batch.entries or batch.asked) and not await self._write(batch):
             return
         self._tell(batch, None if claim is None else claim.worker_id, was_ready)
         if batch.claims and self.state.claim is not None:
@@ -185,7 +208,7 @@ class RunActor(BatchActor[RunMessage]):
         elif isinstance(command, e.ClaimRun):
             self.services.dispatcher.withdraw(command.worker_id)
         if message.notice is not None:
-            batch.notices.append(message.notice)
+            batch.asked.append(message.notice)
         if isinstance(decided, AikiError):
             if message.reply is not None:
                 message.reply.fail(decided)
@@ -269,9 +292,9 @@ class RunActor(BatchActor[RunMessage]):
     def _change(self, batch: Batch) -> Change:
         state = self.state
         entries = tuple(batch.entries)
-        row: e.Projection | None = None
-        if any(type(entry.body) not in _UNPROJECTED for entry in entries):
-            row = e.project(state)
+        batch.plain = all(type(entry.body) in _UNPROJECTED for entry in entries)
+        batch.owed = e.notices(state, entries)
+        row = None if batch.plain else e.project(state)
         return Change(
             run_id=self.run_id,
             first_seq=state.seq - len(entries) + 1,
@@ -279,8 +302,8 @@ class RunActor(BatchActor[RunMessage]):
             projection=None if row == self._row else row,
             create=bool(entries) and entries[0].seq == 1,
             supersedes=batch.supersedes,
-            notices=e.notices(state, entries),
-            settled=tuple(notice.id for notice in batch.notices),
+            notices=batch.owed,
+            settled=tuple(notice.id for notice in batch.asked),
         )
 
     def _conflict(self, result: AppendResult) -> AikiError:
@@ -304,7 +327,7 @@ class RunActor(BatchActor[RunMessage]):
 
     async def _refuse_child(self, batch: Batch, error: ReferenceHeld) -> None:
         """Tell a parent that its child cannot exist: another run has the child's reference id."""
-        for notice in batch.notices:
+        for notice in batch.asked:
             if not isinstance(notice.command, e.CreateRun):
                 continue
             failed = e.EndChild(
@@ -339,13 +362,17 @@ class RunActor(BatchActor[RunMessage]):
                 session.inbox.push(self.run_id, tuple(batch.foreign))
         self._publish(batch)
         self._dispatch(batch, was_ready)
+        if not batch.plain:
+            self._set_timer()
+        for notice in batch.owed:
+            services.deliver(notice)
+
+    def _set_timer(self) -> None:
         due = e.next_due(self.state)
         if due is None:
-            services.timers.clear(self.run_id)
+            self.services.timers.clear(self.run_id)
         else:
-            services.timers.set(self.run_id, due)
-        for notice in e.notices(self.state, batch.entries):
-            services.deliver(notice)
+            self.services.timers.set(self.run_id, due)
 
     def _remember(self, entries: list[e.Entry]) -> None:
         """Keep what the worker that takes the run next has not seen."""

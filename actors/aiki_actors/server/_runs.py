@@ -7,14 +7,14 @@ actor has just passivated starts the next one, which begins when the old one has
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from attrs import define, field
 
 from aiki_actors import engine as e
 from aiki_actors.kernel import (
-    ActorFailed,
     ActorRef,
     ActorStopped,
     ChildSpec,
@@ -113,7 +113,9 @@ class Runs:
 
     async def submit(self, run_id: str, commands: tuple[e.WorkerCommand, ...]) -> Entries:
         """Have a worker's commands carried out, as one change."""
-        return await _ask(self.activate(run_id), lambda reply: Submit(commands, reply))
+        ref = self.activate(run_id)
+        with translated(ref):
+            return await ref.ask_shielded(lambda reply: Submit(commands, reply))
 
     async def view(self, run_id: str) -> RunInfo | None:
         """Describe a run; None if it does not exist."""
@@ -132,11 +134,15 @@ class Runs:
 
 async def _ask(ref: ActorRef[RunMessage], build: Callable[[Reply[R]], RunMessage]) -> R:
     """Ask without a deadline: every run actor answers, or fails its replies when it ends."""
-    try:
+    with translated(ref):
         return await ref.ask(build, deadline_s=None)
-    except (ActorFailed, ActorStopped) as error:
-        message = f"run {ref.name} could not answer: {error}; try again"
-        raise Unavailable(message) from error
+
+
+@contextmanager
+def translated(ref: ActorRef[RunMessage]) -> Generator[None, None, None]:
+    """Turn the kernel's errors about a run's actor into the one that callers know."""
+    try:
+        yield
     except KernelError as error:
-        message = f"run {ref.name} could not be asked: {error}; try again"
+        message = f"run {ref.name} could not answer: {error}; try again"
         raise Unavailable(message) from error

@@ -410,51 +410,46 @@ class Execution:
         """
         if self.evicted:
             raise RunEvicted
-        entries: tuple[e.Entry, ...] = ()
-        with trio.CancelScope(shield=True):
-            delay = RETRY_FIRST_S
-            while True:
-                claim = self.replica.claim or await self._regain()
-                given_up, self._abandoned = self._abandoned, []
-                commands: list[e.WorkerCommand] = [
-                    e.AbandonWait(call, claim=claim) for call in given_up
-                ]
-                commands += [make(claim) for make in build]
-                try:
-                    entries = await self.port.submit(self.run_id, tuple(commands))
-                except StaleClaim:
-                    self.evict()
-                    raise RunEvicted from None
-                except AikiError as error:
-                    self._abandoned = given_up + self._abandoned
-                    if not error.retryable:
-                        raise
-                    await trio.sleep(delay)
-                    delay = min(delay * 2, RETRY_MAX_S)
-                    if self.evicted:
-                        raise RunEvicted from None
-                else:
-                    break
+        claim = self.replica.claim or await self._regain()
+        given_up, self._abandoned = self._abandoned, []
+        commands = tuple(make(claim) for make in build)
+        if given_up:
+            commands = (*(e.AbandonWait(call, claim=claim) for call in given_up), *commands)
+        try:
+            entries = await self.port.submit(self.run_id, commands)
+        except StaleClaim:
+            self.evict()
+            raise RunEvicted from None
+        except AikiError as error:
+            if not error.retryable:
+                raise
+            with trio.CancelScope(shield=True):
+                entries = await self._insist(commands)
         self.feed(entries)
-        if entries:
-            await self._catch_up(entries[-1].seq)
 
-    async def _catch_up(self, seq: int) -> None:
-        """Wait for what the server pushed before these entries: the reply may overtake it."""
-        while self.replica.seq < seq:
-            if self.evicted:
-                raise RunEvicted
-            if self._gap is None:
-                self._gap = trio.Event()
-            await self._gap.wait()
+    async def _insist(self, commands: tuple[e.WorkerCommand, ...]) -> tuple[e.Entry, ...]:
+        """Submit again, with backoff, what the server could not write."""
+        delay = RETRY_FIRST_S
+        while not self.evicted:
+            await trio.sleep(delay)
+            delay = min(delay * 2, RETRY_MAX_S)
+            try:
+                return await self.port.submit(self.run_id, commands)
+            except StaleClaim:
+                self.evict()
+            except AikiError as error:
+                if not error.retryable:
+                    raise
+        raise RunEvicted
 
     async def _regain(self) -> e.ClaimRef:
         """Get the claim of a parked run back: its code goes on without any wait resolved."""
         self._claimed = trio.Event()
-        await self.port.reclaim(self.run_id)
-        while self.replica.claim is None and not self.evicted:
-            await self._claimed.wait()
-            self._claimed = trio.Event()
+        with trio.CancelScope(shield=True):
+            await self.port.reclaim(self.run_id)
+            while self.replica.claim is None and not self.evicted:
+                await self._claimed.wait()
+                self._claimed = trio.Event()
         self._claimed = None
         if self.evicted or self.replica.claim is None:
             raise RunEvicted

@@ -104,6 +104,7 @@ class Executor(Actor[ExecutorMessage]):
             lambda: around.on_parked(self.assignment.run_id),
         )
         self.execution.load(self.assignment.entries)
+        context.start_soon(self._guard)
         context.start_soon(self._drive)
 
     async def handle(self, message: ExecutorMessage) -> None:
@@ -141,10 +142,18 @@ class Executor(Actor[ExecutorMessage]):
             return f"parked at seq {execution.replica.seq}"
         return f"running at seq {execution.replica.seq}, {len(execution.slots)} calls open"
 
+    async def _guard(self) -> None:
+        """Turn the actor's end into an eviction, before the code could take it for its run's."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.execution.evict()
+
     async def _drive(self) -> None:
         """Run the code to its end and say how it ended."""
         execution = self.execution
-        outcome = await self._run_code()
+        with trio.CancelScope(shield=True):  # only an eviction ends it, see `_guard`
+            outcome = await self._run_code()
         if execution.diverged is not None:
             outcome = self._diverged(execution.diverged)
             LOGGER.error("%s", execution.diverged)

@@ -41,6 +41,9 @@ class ServerPort(Protocol):
     async def submit(self, run_id: str, commands: tuple[WorkerCommand, ...]) -> tuple[Entry, ...]:
         """Carry out commands in order, as one change; return the durable entries they made.
 
+        Once it has begun this is not cancelled: whatever asks for that, it returns or raises what
+        became of the commands, within the server's own deadlines.
+
         Raises:
             StaleClaim: the claim does not count any more: drop the run without side effects.
             AikiError: the first command that was refused; what stands before it took effect.

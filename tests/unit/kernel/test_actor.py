@@ -1,18 +1,15 @@
-"""One actor: order, one at a time, restart in place, stop, kill, suspension, background tasks."""
+"""One actor: order, one at a time, restart in place, stop, kill, suspension."""
 
 from __future__ import annotations
 
 from functools import partial
-from random import Random
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
-from typing_extensions import override
+from trio.testing import wait_all_tasks_blocked
 
 from aiki_actors.kernel import (
     Actor,
-    ActorContext,
     ActorFailed,
     ActorStopped,
     BatchActor,
@@ -20,13 +17,9 @@ from aiki_actors.kernel import (
     ChildSpec,
     DeadLetterReason,
     KernelError,
-    MailboxPolicy,
-    Overflow,
     Reply,
     Restart,
     StopReason,
-    SupervisorSpec,
-    open_system,
 )
 from tests.unit.kernel.probes import (
     Do,
@@ -365,62 +358,6 @@ async def test_what_is_not_an_exception_leaves_the_system(error: type[BaseExcept
     assert "b cancelled" in log
 
 
-async def test_a_background_task_runs_beside_the_handler_and_ends_with_the_actor() -> None:
-    log: list[str] = []
-
-    async def background(word: str) -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            log.append(f"{word} ended")
-
-    async def begin(p: Probe) -> None:
-        p.context.start_soon(background, "background")
-
-    async with system(probe(log, hooks=Hooks(started=begin))) as app:
-        child(app).tell(1)
-        assert await seen(child(app)) == [1]
-        await app.root.stop_child("a")
-    assert log == ["a started", "background ended", "a stop"]
-
-
-async def test_a_failing_background_task_is_the_actors_failure() -> None:
-    log: list[str] = []
-    go = trio.Event()
-
-    async def background() -> None:
-        await go.wait()
-        raise OSError("lost")
-
-    async def begin(p: Probe) -> None:
-        if not go.is_set():
-            p.context.start_soon(background)
-
-    async with system(probe(log, hooks=Hooks(started=begin))) as app:
-        busy = Do(forever)
-        child(app).tell(busy)
-        await wait_all_tasks_blocked()
-        go.set()
-        with pytest.raises(ActorFailed, match="lost"):
-            await busy.reply.wait()
-        child(app).tell(1)
-        assert await seen(child(app)) == [1]
-        assert log == ["a started", "a failure", "a started"]
-        assert app.failures == 1
-
-
-async def test_keyboard_interrupt_in_a_background_task_leaves_the_system() -> None:
-    async def background() -> None:
-        raise KeyboardInterrupt
-
-    async def begin(p: Probe) -> None:
-        p.context.start_soon(background)
-
-    with pytest.raises(KeyboardInterrupt):
-        async with system(probe([], hooks=Hooks(started=begin))):
-            await trio.sleep_forever()
-
-
 async def test_a_handler_that_ends_after_stop_may_still_use_its_context() -> None:
     async def late(p: Probe) -> None:
         p.context.ref.stop()
@@ -430,64 +367,6 @@ async def test_a_handler_that_ends_after_stop_may_still_use_its_context() -> Non
         await child(app).ask(partial(Do, late), deadline_s=None)
         await app.root.stop_child("a")
         assert app.failures == 0
-
-
-class Batcher(BatchActor[object]):
-    """Keep the batches."""
-
-    batch_max = 3
-
-    def __init__(self, batches: list[list[object]]) -> None:
-        self.batches = batches
-
-    @override
-    async def handle_batch(self, messages: list[object]) -> None:
-        self.batches.append(messages)
-        for message in messages:
-            if isinstance(message, Exception):
-                raise message
-            if isinstance(message, Get):
-                message.reply.send([])
-
-
-async def test_a_batch_actor_takes_what_waits_up_to_its_maximum() -> None:
-    batches: list[list[object]] = []
-    spec = ChildSpec("b", lambda: Batcher(batches))
-    async with open_system("app", SupervisorSpec(), rng=Random(0)) as app:
-        ref = app.root.start_child(spec)
-        for n in range(7):
-            ref.tell(n)
-        await ref.ask(Get, deadline_s=None)
-    assert [len(batch) for batch in batches] == [3, 3, 2]
-    assert [m for batch in batches for m in batch][:7] == list(range(7))
-
-
-async def test_a_failing_batch_loses_all_its_messages_and_fails_their_replies() -> None:
-    async with system() as app:
-        ref = app.root.start_child(ChildSpec("b", lambda: Batcher([])))
-        await wait_all_tasks_blocked()
-        first, second = Quiet(), Quiet()
-        ref.tell(first)
-        ref.tell(ValueError("boom"))
-        ref.tell(second)
-        for message in (first, second):
-            with pytest.raises(ActorFailed, match="boom"):
-                await message.reply.wait()
-        assert app.dead_letters.count == 3
-
-
-async def test_a_batch_of_lists_is_not_taken_for_a_batch() -> None:
-    """Messages may be lists themselves; each is one dead letter."""
-    async with system(probe([], restart=Restart.TEMPORARY)) as app:
-        ref = child(app)
-
-        async def fail(_: Probe) -> None:
-            raise ValueError
-
-        ref.tell(Do(fail))
-        ref.tell([1, 2, 3])
-        await ref.wait_stopped()
-        assert [x.message for x in app.dead_letters.latest()][1:] == [[1, 2, 3]]
 
 
 async def test_deferred_answers_reach_their_askers() -> None:
@@ -523,26 +402,6 @@ async def test_stop_reason_given_to_the_hook_on_leaving_the_system_is_stop() -> 
     assert log == ["a started", f"a {StopReason.STOP.value}"]
 
 
-async def test_background_tasks_do_not_outlive_a_kill(autojump_clock: MockClock) -> None:
-    ended = trio.Event()
-
-    async def background() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            ended.set()
-
-    async def begin(p: Probe) -> None:
-        p.context.start_soon(background)
-
-    async with system(probe([], hooks=Hooks(started=begin))) as app:
-        await seen(child(app))
-        ref = child(app)
-        ref.kill()
-        await ref.wait_stopped()
-        assert ended.is_set()
-
-
 @pytest.mark.parametrize("kind", [Actor, BatchActor])
 async def test_an_actor_without_a_handler_fails_by_name(kind: type[Actor[object]]) -> None:
     failures: list[ChildFailure] = []
@@ -551,92 +410,6 @@ async def test_an_actor_without_a_handler_fails_by_name(kind: type[Actor[object]
         await wait_all_tasks_blocked()
         assert isinstance(failures[0].error, TypeError)
         assert kind.__name__ in str(failures[0].error)
-
-
-async def test_a_batch_actor_can_be_driven_by_hand() -> None:
-    batches: list[list[object]] = []
-    await Batcher(batches).handle(1)
-    assert batches == [[1]]
-
-
-async def test_a_batch_actor_that_never_waits_lets_others_run() -> None:
-    class Loop(BatchActor[object]):
-        context: ActorContext[object]
-
-        @override
-        async def started(self, context: ActorContext[object]) -> None:
-            self.context = context
-
-        @override
-        async def handle_batch(self, messages: list[object]) -> None:
-            if self.context.ref.alive:
-                self.context.ref.tell(1)
-
-    async with system(ChildSpec("a", Loop)) as app:
-        child(app).tell(1)
-        for _ in range(5):
-            await trio.lowlevel.checkpoint()
-
-
-async def test_batches_make_room_for_blocked_senders() -> None:
-    batches: list[list[object]] = []
-    narrow = MailboxPolicy(2, Overflow.BLOCK)
-    spec = ChildSpec("a", lambda: Batcher(batches), mailbox=narrow)
-    async with system(spec) as app, trio.open_nursery() as nursery:
-        for n in range(9):
-            nursery.start_soon(child(app).send, n)
-        await wait_all_tasks_blocked()
-        assert sorted(str(m) for batch in batches for m in batch) == [str(n) for n in range(9)]
-
-
-async def test_a_second_failing_background_task_is_reported_too() -> None:
-    failures: list[ChildFailure] = []
-    go = trio.Event()
-
-    async def background(error: Exception) -> None:
-        await go.wait()
-        raise error
-
-    async def begin(p: Probe) -> None:
-        if not go.is_set():
-            p.context.start_soon(background, OSError(1))
-            p.context.start_soon(background, OSError(2))
-
-    async with system(probe([], hooks=Hooks(started=begin)), failures=failures) as app:
-        go.set()
-        await wait_all_tasks_blocked()
-        assert sorted(str(f.error) for f in failures) == ["1", "2"]
-        assert app.tree().children[0].restarts == 1
-
-
-async def test_a_handler_that_fails_while_its_background_failed_reports_both() -> None:
-    failures: list[ChildFailure] = []
-
-    async def background() -> None:
-        raise OSError("background")
-
-    async def fail_on_cancel(p: Probe) -> None:
-        p.context.start_soon(background)
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled:
-            raise OSError("handler") from None
-
-    async with system(probe([]), failures=failures) as app:
-        with pytest.raises(ActorFailed, match="background"):
-            await child(app).ask(partial(Do, fail_on_cancel), deadline_s=None)
-        await wait_all_tasks_blocked()
-        assert sorted(str(f.error) for f in failures) == ["background", "handler"]
-
-
-async def test_the_stopping_hook_cannot_start_background_tasks() -> None:
-    async def start(p: Probe) -> None:
-        with pytest.raises(ActorStopped):
-            p.context.start_soon(trio.sleep_forever)
-
-    async with system(probe([], hooks=Hooks(stopping=start))) as app:
-        await app.root.stop_child("a")
-        assert app.failures == 0
 
 
 async def test_a_group_of_stray_cancelled_is_a_failure() -> None:

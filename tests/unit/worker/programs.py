@@ -20,6 +20,8 @@ from aiki_sdk._run import Run
 
 Step: TypeAlias = "list[Any]"
 TICK_S = 0.1
+DELIVERED = ("work", "slow", "nap", "take", "local")
+"""Steps whose value is delivered at a moment that the journal knows, in one delivery."""
 
 
 @define(eq=False)
@@ -101,7 +103,8 @@ async def _body(run: Run, steps: list[Any], path: str) -> list[Any]:
     for number, step in enumerate(steps):
         here = f"{path}/{number}"
         value = await _step(run, step, here)
-        observed.seen.append(f"{here} {value!r}")
+        if step[0] in DELIVERED:
+            observed.seen.append(f"{here} {value!r}")
         results.append(value)
     return results
 
@@ -220,8 +223,7 @@ async def _guard(run: Run, n: int, steps: list[Any], path: str) -> JsonValue:
         return await _body(run, steps, path)
     except trio.Cancelled:
         with trio.CancelScope(shield=True):
-            value = await work(n, 1, 0)
-            observed.seen.append(f"{path} cleanup {value}")
+            await work(n, 1, 0)
         raise
 
 

@@ -1,0 +1,162 @@
+"""The demo: start the service, see it killed, start it again, verify, and print the summary.
+
+`python -m examples.orders --help` says what can be chosen. The exit code is 1 if any claim of the
+summary could not be proven.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import trio
+from attrs import evolve, frozen
+
+from aiki_sdk import SystemClock
+
+from .effects import read_lines
+from .evidence import Evidence, Kill, copy_database, read_journals
+from .plan import make_plan
+from .service import Service
+from .verify import Proof, Report, verify
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SHOW_CURSOR: Final = "\x1b[?25h"
+VIOLATIONS_SHOWN: Final = 5
+
+
+@frozen
+class Ended:
+    """A process of the service that has ended."""
+
+    pid: int
+    code: int
+
+
+@frozen
+class Demo:
+    """One run of the demo.
+
+    Attributes:
+        service: what the process is told that is not to be killed.
+        kill_at: the part of all task executions after which it kills itself; None: never.
+
+    """
+
+    service: Service
+    kill_at: float | None
+
+    def run(self) -> Report:
+        """Run the service, through its crash, and verify what it left."""
+        service = self.service
+        clock = SystemClock()
+        plan = make_plan(service.orders, service.seed)
+        kill: Kill | None = None
+        if self.kill_at is not None:
+            lines = round(2 * self.kill_at * sum(planned.executions for planned in plan))
+            first = self._process(evolve(service, kill_at=max(1, lines)))
+            died_at = clock.now()
+            copy = service.database.with_name(f"{service.database.name}.at-kill")
+            copy_database(service.database, copy)
+            died_by = -first.code if first.code < 0 else 0
+            self._say(f"process {first.pid} died by {_signal_name(died_by)}; starting it again")
+            restarted_at = clock.now()
+            self._process(service)
+            journals = trio.run(lambda: read_journals(copy, until=died_at))
+            kill = Kill(first.pid, died_by, died_at, restarted_at, journals)
+        else:
+            self._process(service)
+        journals = trio.run(read_journals, service.database)
+        return verify(Evidence(plan, journals, read_lines(service.effects), kill))
+
+    def _process(self, service: Service) -> Ended:
+        """Run the service in a process of its own until that ends, however it does."""
+        with subprocess.Popen(service.command(), cwd=ROOT) as process:
+            code = process.wait()
+        if code < 0 and sys.stdout.isatty():
+            print(SHOW_CURSOR)  # a killed process cannot give the cursor back
+        return Ended(process.pid, code)
+
+    def _say(self, text: str) -> None:
+        if not self.service.quiet:
+            print(text, flush=True)
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number else "no signal"
+
+
+def summary_of(report: Report) -> str:
+    """Write the summary; every number in it was counted."""
+    endings = ", ".join(f"{count} {ending}" for ending, count in report.endings.most_common())
+    lines = [
+        "",
+        f"{report.endings.total()} orders planned: {endings}",
+        f"{report.shipments} shipments, {report.task_calls} task calls, {report.executions} "
+        f"executions of task code, {report.entries} journal entries",
+        "",
+        *(line for proof in report.proofs for line in _lines_of(proof)),
+        "",
+    ]
+    recovery = report.recovery
+    if recovery is not None:
+        repeated = recovery.cut_off + recovery.not_durable
+        lines += [
+            f"the kill repeated {repeated} unfinished attempts: {recovery.cut_off} cut off in the "
+            f"middle, {recovery.not_durable} ended but not yet durable",
+            f"recovery: first journal entry {recovery.first_entry_s:.2f} s after the restart, all "
+            f"{recovery.interrupted} interrupted runs going on after {recovery.all_going_s:.2f} s",
+        ]
+    failed = sum(not proof.holds for proof in report.proofs)
+    lines.append(f"{failed} claims NOT PROVEN" if failed else "all claims proven")
+    return "\n".join(lines)
+
+
+def _lines_of(proof: Proof) -> list[str]:
+    lines = [f"{'proven' if proof.holds else 'FAILED'}  {proof.checked:5d}  {proof.claim}"]
+    shown = proof.violations[:VIOLATIONS_SHOWN]
+    lines += [f"               - {violation}" for violation in shown]
+    if len(proof.violations) > len(shown):
+        lines.append(f"               - and {len(proof.violations) - len(shown)} more")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m examples.orders", description=__doc__)
+    parser.add_argument("--orders", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument("--seed", type=int, default=1, help="another plan for another seed")
+    parser.add_argument("--quiet", action="store_true", help="print the summary only")
+    parser.add_argument("--database", type=Path, help="keep the database in this new file")
+    parser.add_argument("--kill", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--kill-at", type=float, default=0.5, help="part of the work before it (default: 0.5)"
+    )
+    given = parser.parse_args(arguments)
+    if given.orders < 1 or not 0 < given.kill_at < 1:
+        parser.error("--orders must be at least 1, and --kill-at between 0 and 1")
+    folder = Path(tempfile.mkdtemp(prefix="orders-"))
+    database: Path = (given.database or folder / "orders.db").resolve()
+    if database.exists():
+        parser.error(f"--database {database} exists; name a new file, or remove it")
+    effects = database.with_suffix(".effects.jsonl")
+    effects.unlink(missing_ok=True)
+    service = Service(database, effects, given.orders, given.seed, given.quiet)
+    report = Demo(service, given.kill_at if given.kill else None).run()
+    print(summary_of(report))
+    if report.holds:
+        shutil.rmtree(folder)
+        return 0
+    print(f"the database and the log are kept: {database}, {effects}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""What is known when all is over: the journals, the tasks' own log, and what the parent saw.
+
+The journals are read twice: as they are at the end, and as the kill left them (from a copy of the
+database that was made between the two processes).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+import aiki_trio
+from aiki_actors.engine import Call
+from aiki_actors.worker import idempotency_key
+from aiki_sdk import JournalEntry, RunInfo
+
+from .effects import Line
+from .plan import Planned
+from .workflows import process_order
+
+OUTCOMES: Final = {"task-succeeded", "task-failed", "attempt-failed"}
+ENDS: Final = {"run-completed", "run-failed", "run-cancelled"}
+DATABASE_FILES: Final = ("", "-wal")
+"""What SQLite keeps a database in; the rest is made anew."""
+
+
+@frozen
+class History:
+    """One run: what is known of it, and its whole journal."""
+
+    info: RunInfo
+    entries: tuple[JournalEntry, ...]
+
+    def of_kind(self, *kinds: str) -> list[JournalEntry]:
+        """Return the entries of these kinds, in order."""
+        return [entry for entry in self.entries if entry.kind in kinds]
+
+
+Journals = Mapping[str, History]
+"""Histories by run id."""
+
+
+@frozen
+class Kill:
+    """What the parent process saw of the crash.
+
+    Attributes:
+        pid: the process that was killed.
+        signal: the signal that it died by; 0 if it ended otherwise.
+        died_at: when the parent learned of it.
+        restarted_at: when the parent started the next process.
+        journals: as the kill left them; entries after `died_at` are not in them.
+
+    """
+
+    pid: int
+    signal: int
+    died_at: datetime
+    restarted_at: datetime
+    journals: Journals
+
+
+@frozen
+class Evidence:
+    """All that the proofs are made from."""
+
+    plan: Sequence[Planned]
+    journals: Journals
+    lines: tuple[Line, ...]
+    kill: Kill | None
+
+    def order(self, planned: Planned) -> History | None:
+        """Return the run of an order; None if there is none."""
+        for history in self.journals.values():
+            info = history.info
+            if info.workflow == process_order.name and info.reference_id == planned.order.id:
+                return history
+        return None
+
+
+@frozen
+class TaskOutcome:
+    """What a journal says became of one attempt of one task call.
+
+    Attributes:
+        key: the call's idempotency key, by which the tasks' own log knows it.
+        final: whether the call is done with it: no other attempt follows.
+        at: microseconds since the Unix epoch.
+
+    """
+
+    run: str
+    task: str
+    key: str
+    attempt: int
+    succeeded: bool
+    final: bool
+    at: int
+
+
+def task_outcomes(journals: Journals) -> Iterator[TaskOutcome]:
+    """Read what the journals say of task calls."""
+    for run_id, history in journals.items():
+        for entry in history.of_kind(*sorted(OUTCOMES)):
+            call, attempt = entry.body["call"], entry.body["attempt"]
+            assert isinstance(call, dict), "a call is written as an object"
+            assert isinstance(attempt, int), "attempts are counted"
+            address, index = str(call["address"]), call.get("index", 0)
+            assert isinstance(index, int), "equal calls are counted"
+            yield TaskOutcome(
+                run=run_id,
+                task=address.split(":")[1],
+                key=idempotency_key(run_id, Call(address, str(call.get("branch", "")), index)),
+                attempt=attempt,
+                succeeded=entry.kind == "task-succeeded",
+                final=entry.kind != "attempt-failed",
+                at=round(entry.at.timestamp() * 1_000_000),
+            )
+
+
+async def read_journals(database: Path, *, until: datetime | None = None) -> dict[str, History]:
+    """Read every run of a database; nothing is executed.
+
+    Args:
+        database: the file.
+        until: leave out what was written after it.
+
+    """
+    journals: dict[str, History] = {}
+    async with aiki_trio.open_runtime(f"sqlite:///{database}") as runtime:
+        async for summary in runtime.client.list(limit=500):
+            handle = await runtime.client.get(summary.id)
+            entries = await handle.history()
+            journals[summary.id] = History(
+                await handle.info(),
+                tuple(entry for entry in entries if until is None or entry.at <= until),
+            )
+    return {run_id: journals[run_id] for run_id in sorted(journals)}
+
+
+def copy_database(database: Path, copy: Path) -> None:
+    """Copy the files of a database that no process has open."""
+    for suffix in DATABASE_FILES:
+        source = Path(f"{database}{suffix}")
+        if source.exists():
+            shutil.copyfile(source, f"{copy}{suffix}")

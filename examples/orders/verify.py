@@ -1,0 +1,393 @@
+"""The proofs: from the journals and the tasks' own log, that the crash did no harm.
+
+Each proof is a function that returns what speaks against its claim: one text per violation, none if
+the claim holds. Nothing is taken on trust from the runtime's state: the journals say what was
+decided, the log says what ran, the plan says what had to come out, and the three must agree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from attrs import frozen
+
+from aiki_sdk import RunStatus
+
+from .effects import Execution, Phase, executions_of
+from .evidence import ENDS, Evidence, History, task_outcomes
+from .plan import Fate
+from .workflows import Receipt, process_order, ship
+
+SIGKILL: Final = 9
+
+
+@frozen
+class Proof:
+    """A claim, how many things it was checked on, and what speaks against it."""
+
+    claim: str
+    checked: int
+    violations: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing speaks against it, and something was checked at all."""
+        return self.checked > 0 and not self.violations
+
+
+@frozen
+class Recovery:
+    """What the kill cost.
+
+    Attributes:
+        cut_off: executions that the kill cut off in the middle and that were run again.
+        not_durable: executions that had ended, but their outcome was not durable yet: run again.
+        interrupted: runs that were neither waiting nor ended when the process was killed.
+        first_entry_s: seconds from starting the process again to the first entry it wrote.
+        all_going_s: seconds until every interrupted run was executed again.
+
+    """
+
+    cut_off: int
+    not_durable: int
+    interrupted: int
+    first_entry_s: float
+    all_going_s: float
+
+
+@frozen
+class Report:
+    """The outcome of the verification."""
+
+    proofs: tuple[Proof, ...]
+    endings: Counter[str]
+    entries: int
+    task_calls: int
+    executions: int
+    shipments: int
+    recovery: Recovery | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether every claim is proven."""
+        return all(proof.holds for proof in self.proofs)
+
+
+def verify(evidence: Evidence) -> Report:
+    """Prove every claim, or say what speaks against it."""
+    executions = executions_of(evidence.lines)
+    checks = CHECKS if evidence.kill is None else (*CHECKS, *CHECKS_OF_KILL)
+    outcomes = list(task_outcomes(evidence.journals))
+    shipments = _runs(evidence, ship.name)
+    return Report(
+        proofs=tuple(check(evidence, executions) for check in checks),
+        endings=Counter(str(planned.fate) for planned in evidence.plan),
+        entries=sum(len(history.entries) for history in evidence.journals.values()),
+        task_calls=sum(outcome.final for outcome in outcomes),
+        executions=len(executions),
+        shipments=len(shipments),
+        recovery=_recovery(evidence, executions),
+    )
+
+
+Check = Callable[[Evidence, list[Execution]], Proof]
+
+
+def _runs(evidence: Evidence, workflow: str) -> list[History]:
+    return [run for run in evidence.journals.values() if run.info.workflow == workflow]
+
+
+# --- How the orders ended -------------------------------------------------------------------------
+
+
+def _every_order_ended_right(evidence: Evidence, _executions: list[Execution]) -> Proof:
+    wrong: list[str] = []
+    for planned in evidence.plan:
+        order, history = planned.order, evidence.order(planned)
+        if history is None:
+            wrong.append(f"{order.id} was lost")
+            continue
+        info, ending = history.info, planned.fate.ending
+        status = RunStatus.CANCELLED if ending is None else RunStatus.COMPLETED
+        if info.status is not status:
+            wrong.append(f"{order.id} is {info.status}, not {status}: {info.error or info.reason}")
+        elif ending is not None:
+            tracking = f"parcel-{order.id}-signed" if planned.fate is Fate.DELIVERED else None
+            receipt = process_order.decode_output(info.output)
+            expected = Receipt(order.id, ending, planned.total_cents, tracking)
+            if receipt != expected:
+                wrong.append(f"{order.id} returned {receipt}, not {expected}")
+    runs = len(_runs(evidence, process_order.name))
+    if runs != len(evidence.plan):
+        wrong.append(f"there are {runs} runs for {len(evidence.plan)} orders")
+    return Proof("every order ended as it had to, with the right receipt", runs, tuple(wrong))
+
+
+def _every_shipment_ended(evidence: Evidence, _executions: list[Execution]) -> Proof:
+    wrong: list[str] = []
+    shipments = _runs(evidence, ship.name)
+    fates = {f"{planned.order.id}-parcel": planned for planned in evidence.plan}
+    for history in shipments:
+        info = history.info
+        planned = fates.pop(info.reference_id or "", None)
+        order = None if planned is None else evidence.order(planned)
+        if planned is None or order is None or order.info.id != info.parent_id:
+            wrong.append(f"shipment {info.reference_id} belongs to no order, or exists twice")
+            continue
+        delivered = planned.fate is Fate.DELIVERED
+        expected = RunStatus.COMPLETED if delivered else RunStatus.CANCELLED
+        if info.status is not expected:
+            wrong.append(f"shipment {info.reference_id} is {info.status}, not {expected}")
+    missing = [p for p in fates.values() if p.fate in {Fate.DELIVERED, Fate.RECALLED}]
+    wrong += [f"{planned.order.id} was never shipped" for planned in missing]
+    return Proof("every shipment is some order's only one, and ended", len(shipments), tuple(wrong))
+
+
+def _stock_was_given_back(evidence: Evidence, _executions: list[Execution]) -> Proof:
+    """Whoever reserved stock and was not delivered must have released it, and nobody else."""
+    done = {(o.run, o.task) for o in task_outcomes(evidence.journals) if o.succeeded}
+    wrong: list[str] = []
+    checked = 0
+    for planned in evidence.plan:
+        history = evidence.order(planned)
+        if history is None:
+            continue
+        run_id = history.info.id
+        sold = planned.fate in {Fate.DELIVERED, Fate.RECALLED}
+        released = (run_id, "release-stock") in done
+        reserved = (run_id, "reserve-stock") in done
+        checked += reserved or released
+        if sold and released:
+            wrong.append(f"{planned.order.id} was sold, but its stock was released")
+        elif not sold and reserved and not released:
+            wrong.append(f"{planned.order.id} ended, but its stock is still reserved")
+    return Proof("stock of orders that came to nothing was given back", checked, tuple(wrong))
+
+
+def _every_payment_counts_once(evidence: Evidence, _executions: list[Execution]) -> Proof:
+    wrong: list[str] = []
+    checked = 0
+    for planned in evidence.plan:
+        history = evidence.order(planned)
+        if history is None or not planned.fate.pays:
+            continue
+        checked += 1
+        accepted = len(history.of_kind("event-accepted"))
+        consumed = len(history.of_kind("event-consumed")) - len(history.of_kind("event-returned"))
+        if (accepted, consumed) != (1, 1):
+            wrong.append(f"{planned.order.id}: {accepted} payments accepted, {consumed} taken")
+    return Proof("every payment was accepted once and taken once", checked, tuple(wrong))
+
+
+# --- What ran -------------------------------------------------------------------------------------
+
+
+def _journals_are_whole(evidence: Evidence, _executions: list[Execution]) -> Proof:
+    wrong: list[str] = []
+    for run_id, history in evidence.journals.items():
+        if [entry.seq for entry in history.entries] != list(range(1, len(history.entries) + 1)):
+            wrong.append(f"the journal of {run_id} has a gap or a double entry")
+        ends = history.of_kind(*sorted(ENDS))
+        if len(ends) != 1 or history.entries[-1] is not ends[0]:
+            wrong.append(f"the journal of {run_id} has {len(ends)} ends, or goes on after its end")
+    return Proof("every journal is without gap and ends once", len(evidence.journals), tuple(wrong))
+
+
+def _every_call_has_one_outcome(evidence: Evidence, executions: list[Execution]) -> Proof:
+    """Of every task call whose code ended without being cancelled, one outcome is recorded."""
+    outcomes = Counter(o.key for o in task_outcomes(evidence.journals) if o.final)
+    wrong = [f"call {key} has {n} outcomes in the journal" for key, n in outcomes.items() if n > 1]
+    cancelled = {
+        run_id
+        for run_id, history in evidence.journals.items()
+        if history.info.status is RunStatus.CANCELLED
+    }
+    begun = {execution.begun.key: execution.begun for execution in executions}
+    wrong += [
+        f"{line.task} of {line.run} ran, but the journal knows no outcome of it"
+        for key, line in begun.items()
+        if key not in outcomes and line.run not in cancelled
+    ]
+    return Proof("every task call has exactly one outcome", len(outcomes), tuple(wrong))
+
+
+def _every_outcome_was_earned(evidence: Evidence, executions: list[Execution]) -> Proof:
+    """An outcome in the journal needs an execution in the log that ended so, and before."""
+    ended: defaultdict[tuple[str, int, bool], list[int]] = defaultdict(list)
+    for execution in executions:
+        line = execution.ended
+        if line is not None and line.phase is not Phase.CANCELLED:
+            ended[line.key, line.attempt, line.phase is Phase.OK].append(line.at)
+    wrong: list[str] = []
+    checked = 0
+    for outcome in task_outcomes(evidence.journals):
+        checked += 1
+        times = ended[outcome.key, outcome.attempt, outcome.succeeded]
+        if not times or min(times) > outcome.at:
+            wrong.append(
+                f"the journal has an outcome of {outcome.task} of {outcome.run}, attempt "
+                f"{outcome.attempt}, but the log does not show that it ran before"
+            )
+    return Proof("every recorded outcome really happened", checked, tuple(wrong))
+
+
+def _nothing_finished_ran_twice(evidence: Evidence, executions: list[Execution]) -> Proof:
+    """An attempt whose outcome is durable never begins again, nor one before it."""
+    done_at: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for outcome in task_outcomes(evidence.journals):
+        done_at[outcome.key].append((outcome.attempt, outcome.at))
+    wrong = [
+        f"{execution.begun.task} of {execution.begun.run} began again in process "
+        f"{execution.begun.pid}, although attempt {attempt} had its outcome"
+        for execution in executions
+        for attempt, at in done_at[execution.begun.key]
+        if execution.begun.attempt <= attempt and execution.begun.at > at
+    ]
+    return Proof("nothing finished ran twice", len(executions), tuple(wrong))
+
+
+def _repeats_are_explained(evidence: Evidence, executions: list[Execution]) -> Proof:
+    """An attempt runs once; twice only if the killed process began it the first time."""
+    killed = None if evidence.kill is None else evidence.kill.pid
+    same: defaultdict[tuple[str, int], list[Execution]] = defaultdict(list)
+    for execution in executions:
+        same[execution.begun.key, execution.begun.attempt].append(execution)
+    wrong: list[str] = []
+    for times in same.values():
+        by_process = Counter(execution.begun.pid for execution in times)
+        if max(by_process.values()) > 1 or set(by_process) - {times[-1].begun.pid, killed}:
+            begun = times[0].begun
+            wrong.append(
+                f"attempt {begun.attempt} of {begun.task} of {begun.run} ran "
+                f"{len(times)} times: {dict(by_process)}"
+            )
+    wrong += [
+        f"{execution.begun.task} of {execution.begun.run} began in process "
+        f"{execution.begun.pid}, which was not killed, and never ended"
+        for execution in executions
+        if execution.ended is None and execution.begun.pid != killed
+    ]
+    return Proof("no attempt ran twice but for the kill", len(same), tuple(wrong))
+
+
+# --- What the kill did ----------------------------------------------------------------------------
+
+
+def _was_killed(evidence: Evidence, executions: list[Execution]) -> Proof:
+    kill = evidence.kill
+    assert kill is not None, "asked only after a kill"
+    wrong: list[str] = []
+    if kill.signal != SIGKILL:
+        wrong.append(
+            f"process {kill.pid} was to die by SIGKILL, but ended by {kill.signal or 'itself'}"
+        )
+    processes = sorted({execution.begun.pid for execution in executions})
+    if kill.pid not in processes or len(processes) != 2:
+        wrong.append(f"tasks ran in processes {processes}, not in {kill.pid} and one other")
+    return Proof("the first process died by SIGKILL in the middle", len(processes), tuple(wrong))
+
+
+def _nothing_durable_was_lost(evidence: Evidence, _executions: list[Execution]) -> Proof:
+    """What the journals held when the process died is still there, unchanged."""
+    kill = evidence.kill
+    assert kill is not None, "asked only after a kill"
+    wrong: list[str] = []
+    for run_id, before in kill.journals.items():
+        after = evidence.journals.get(run_id)
+        if after is None or after.entries[: len(before.entries)] != before.entries:
+            wrong.append(f"the journal of {run_id} is not the one that the kill left, continued")
+    entries = sum(len(history.entries) for history in kill.journals.values())
+    return Proof("no entry that was durable at the kill was lost", entries, tuple(wrong))
+
+
+def _finished_stayed_finished(evidence: Evidence, executions: list[Execution]) -> Proof:
+    """No clock needed: what was finished in the journal the kill left, the next process left alone."""
+    kill = evidence.kill
+    assert kill is not None, "asked only after a kill"
+    finished = {(o.key, o.attempt) for o in task_outcomes(kill.journals)}
+    wrong = tuple(
+        f"{execution.begun.task} of {execution.begun.run} ran again after the restart"
+        for execution in executions
+        if execution.begun.pid != kill.pid
+        and (execution.begun.key, execution.begun.attempt) in finished
+    )
+    return Proof("what was finished at the kill was left alone", len(finished), wrong)
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    _every_order_ended_right,
+    _every_shipment_ended,
+    _stock_was_given_back,
+    _every_payment_counts_once,
+    _journals_are_whole,
+    _every_call_has_one_outcome,
+    _every_outcome_was_earned,
+    _nothing_finished_ran_twice,
+    _repeats_are_explained,
+)
+CHECKS_OF_KILL: Final[tuple[Check, ...]] = (
+    _was_killed,
+    _nothing_durable_was_lost,
+    _finished_stayed_finished,
+)
+
+
+# --- What the kill cost ---------------------------------------------------------------------------
+
+
+def _recovery(evidence: Evidence, executions: list[Execution]) -> Recovery | None:
+    kill = evidence.kill
+    if kill is None:
+        return None
+    again = {
+        (execution.begun.key, execution.begun.attempt)
+        for execution in executions
+        if execution.begun.pid != kill.pid
+    }
+    repeated = [
+        execution
+        for execution in executions
+        if execution.begun.pid == kill.pid
+        and (execution.begun.key, execution.begun.attempt) in again
+    ]
+    interrupted = [run_id for run_id, run in kill.journals.items() if _was_executing(run)]
+    first_times = [
+        entry.at
+        for history in evidence.journals.values()
+        for entry in history.entries
+        if entry.at >= kill.restarted_at
+    ]
+    going = [
+        at
+        for run_id in interrupted
+        for at in _going_again(evidence.journals[run_id], kill.journals[run_id])
+    ]
+    start = kill.restarted_at
+    return Recovery(
+        cut_off=sum(execution.ended is None for execution in repeated),
+        not_durable=sum(execution.ended is not None for execution in repeated),
+        interrupted=len(interrupted),
+        first_entry_s=(min(first_times, default=start) - start).total_seconds(),
+        all_going_s=(max(going, default=start) - start).total_seconds(),
+    )
+
+
+def _was_executing(history: History) -> bool:
+    """Whether the run was being executed, or ready to be, when its journal stopped."""
+    for entry in reversed(history.entries):
+        if entry.kind == "run-parked" or entry.kind in ENDS:
+            return False
+        if entry.kind in {"run-created", "run-claimed"}:
+            return True
+    return False
+
+
+def _going_again(after: History, before: History) -> list[datetime]:
+    """Return when the run was claimed again, or ended without that."""
+    for entry in after.entries[len(before.entries) :]:
+        if entry.kind == "run-claimed" or entry.kind in ENDS:
+            return [entry.at]
+    return []
