@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 from attrs import asdict, define, evolve, field, frozen
 
-from aiki_sdk import SystemClock, TaskContext, current_task
+from aiki_sdk import CONVERTER, SystemClock, TaskContext, current_task
 
 
 class Phase(StrEnum):
@@ -135,12 +135,13 @@ def read_lines(path: Path) -> tuple[Line, ...]:
     """Read a log, in the order in which it was written.
 
     Raises:
-        ValueError: a line is damaged.
+        ValueError: a line is not JSON.
+        PayloadError: a line is not what this program writes; the message names it.
 
     """
     return tuple(
-        Line(**{**fields, "phase": Phase(fields["phase"])})
-        for fields in map(json.loads, path.read_text().splitlines())
+        CONVERTER.from_json(json.loads(line), Line, path=f"{path}:{number}")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
     )
 
 

@@ -67,11 +67,17 @@ class Kill:
 
 @frozen
 class Evidence:
-    """All that the proofs are made from."""
+    """All that the proofs are made from.
+
+    Attributes:
+        exit_code: what the last process ended with.
+
+    """
 
     plan: Sequence[Planned]
     journals: Journals
     lines: tuple[Line, ...]
+    exit_code: int
     kill: Kill | None
 
     def order(self, planned: Planned) -> History | None:

@@ -62,12 +62,14 @@ class Service:
         executions = sum(planned.executions for planned in plan)
         with recording(self.effects, kill_at=self.kill_at) as log, trio.fail_after(DEADLINE_S):
             url = f"sqlite:///{self.database}"
-            async with aiki_trio.open_runtime(url, workflows=[process_order, ship]) as runtime:
-                async with trio.open_nursery() as nursery:
-                    if not self.quiet:
-                        nursery.start_soon(show_progress, runtime.client, log, executions)
-                    await take_orders(runtime.client, plan)
-                    nursery.cancel_scope.cancel()
+            async with (
+                aiki_trio.open_runtime(url, workflows=[process_order, ship]) as runtime,
+                trio.open_nursery() as nursery,
+            ):
+                if not self.quiet:
+                    nursery.start_soon(show_progress, runtime.client, log, executions)
+                await take_orders(runtime.client, plan)
+                nursery.cancel_scope.cancel()
 
 
 async def take_orders(client: Client, plan: Sequence[Planned]) -> None:

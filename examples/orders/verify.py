@@ -34,8 +34,8 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing speaks against it, and something was checked at all."""
-        return self.checked > 0 and not self.violations
+        """Whether nothing speaks against it."""
+        return not self.violations
 
 
 @frozen
@@ -273,6 +273,13 @@ def _repeats_are_explained(evidence: Evidence, executions: list[Execution]) -> P
     return Proof("no attempt ran twice but for the kill", len(same), tuple(wrong))
 
 
+def _ended_in_order(evidence: Evidence, executions: list[Execution]) -> Proof:
+    processes = len({execution.begun.pid for execution in executions})
+    code = evidence.exit_code
+    wrong = (f"it ended with exit code {code}",) if code else ()
+    return Proof("the last process stopped cleanly", processes, wrong)
+
+
 # --- What the kill did ----------------------------------------------------------------------------
 
 
@@ -304,7 +311,7 @@ def _nothing_durable_was_lost(evidence: Evidence, _executions: list[Execution]) 
 
 
 def _finished_stayed_finished(evidence: Evidence, executions: list[Execution]) -> Proof:
-    """No clock needed: what was finished in the journal the kill left, the next process left alone."""
+    """What the journals that the kill left call finished, the next process left alone."""
     kill = evidence.kill
     assert kill is not None, "asked only after a kill"
     finished = {(o.key, o.attempt) for o in task_outcomes(kill.journals)}
@@ -327,6 +334,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     _every_outcome_was_earned,
     _nothing_finished_ran_twice,
     _repeats_are_explained,
+    _ended_in_order,
 )
 CHECKS_OF_KILL: Final[tuple[Check, ...]] = (
     _was_killed,
@@ -363,6 +371,7 @@ def _recovery(evidence: Evidence, executions: list[Execution]) -> Recovery | Non
     going = [
         at
         for run_id in interrupted
+        if run_id in evidence.journals
         for at in _going_again(evidence.journals[run_id], kill.journals[run_id])
     ]
     start = kill.restarted_at

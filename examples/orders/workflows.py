@@ -1,4 +1,4 @@
-"""An order, from checking it to the parcel at the door: typed values, tasks, an event, two workflows.
+"""An order, from checking it to the parcel at the door: values, tasks, an event, two workflows.
 
 Read this first. It is ordinary Trio code; what makes it survive a crash are two decorators. Every
 `await` of a task, a sleep, an event or a child is recorded when it ends, and never done again once
@@ -81,9 +81,10 @@ async def reserve_stock(order_id: str, item: Item) -> str:
 
 
 @task(retry=Retry.fixed(max_attempts=5, delay=0.2))
-async def release_stock(order_id: str) -> None:
+async def release_stock(order_id: str) -> str:
     with effect():
         await trio.sleep(0.03)
+        return f"{order_id} is free again"
 
 
 @task(retry=Retry.exponential(max_attempts=4, base_delay=0.2, never=(CardDeclined,)), timeout=10)

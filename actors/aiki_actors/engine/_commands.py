@@ -12,7 +12,7 @@ from attrs import field, frozen
 from aiki_sdk import ErrorInfo, JsonValue
 from aiki_sdk.protocol import OnParentEnd, RunStatus
 
-from ._entries import Call, Micros, RunCreated
+from ._entries import Body, Call, Micros, RunCreated
 from ._state import ClaimRef
 
 
@@ -21,6 +21,22 @@ class CreateRun:
     """Start a run; legal once, on a run without a journal."""
 
     spec: RunCreated
+
+
+@frozen
+class ForkRun:
+    """Start a run with what another one had recorded (see `_fork.py`); legal once, as a start."""
+
+    spec: RunCreated
+    history: tuple[Body, ...]
+
+
+@frozen
+class NoteFork:
+    """A new run was made of this one's history up to seq `at`."""
+
+    fork_id: str
+    at: int
 
 
 @frozen
@@ -197,6 +213,43 @@ class RecordValue(WorkerCommand):
 
 
 @frozen
+class PublishValue(WorkerCommand):
+    """The code publishes a value."""
+
+    call: Call
+    key: str
+    value: JsonValue
+
+
+@frozen
+class SendEvent(WorkerCommand):
+    """The code sends an event to another run."""
+
+    call: Call
+    target_id: str
+    event: str
+    data: JsonValue
+
+
+@frozen
+class AnswerQuestion(WorkerCommand):
+    """The code answers a question, or (`rejection`) refuses it."""
+
+    call: Call
+    item: int
+    answer: JsonValue = None
+    rejection: str | None = None
+
+
+@frozen
+class ContinueRun(WorkerCommand):
+    """The workflow ends here and goes on as a new run."""
+
+    new_id: str
+    spec: RunCreated
+
+
+@frozen
 class ParkRun(WorkerCommand):
     """Everything in the code waits, for nothing but `waiting`.
 
@@ -246,6 +299,7 @@ class FinishCancel(WorkerCommand):
 
 Command = (
     CreateRun
+    | ForkRun
     | AcceptEvent
     | PauseRun
     | ResumeRun
@@ -259,6 +313,7 @@ Command = (
     | UnparkRun
     | LoseClaim
     | StallRun
+    | NoteFork
     | EndChild
     | RecordSuccess
     | RecordFailure
@@ -268,6 +323,10 @@ Command = (
     | AbandonWait
     | StartChild
     | RecordValue
+    | PublishValue
+    | SendEvent
+    | AnswerQuestion
+    | ContinueRun
     | ParkRun
     | ReleaseClaim
     | CompleteRun

@@ -46,7 +46,7 @@ def decide(
 
     """
     rule = RULES[type(command)]
-    if state.phase is Phase.NEW and not isinstance(command, c.CreateRun):
+    if state.phase is Phase.NEW and not isinstance(command, c.CreateRun | c.ForkRun):
         return Rejected("not-found", f"run {state.run_id} does not exist")
     if isinstance(command, c.WorkerCommand) and stale(state, command):
         message = (

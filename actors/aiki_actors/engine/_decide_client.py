@@ -46,6 +46,12 @@ def _create(state: RunState, command: c.CreateRun, by: Circumstances) -> Decisio
     return (spec, *become_ready(state, "start", by))
 
 
+def _fork(state: RunState, command: c.ForkRun, _by: Circumstances) -> Decision:
+    if state.phase is not Phase.NEW:
+        return NOTHING
+    return (command.spec, *command.history)
+
+
 def _accept_event(state: RunState, command: c.AcceptEvent, by: Circumstances) -> Decision:
     key = (command.name, command.reference_id)
     if command.reference_id is not None and key in state.references:
@@ -230,6 +236,10 @@ def _stall(state: RunState, command: c.StallRun, _by: Circumstances) -> Decision
     return (e.RunStalled(command.reason),)
 
 
+def _note_fork(_state: RunState, command: c.NoteFork, _by: Circumstances) -> Decision:
+    return (e.RunForked(command.fork_id, command.at),)
+
+
 def _end_child(state: RunState, command: c.EndChild, by: Circumstances) -> Decision:
     child = state.children.get(command.child_id)
     # A failed run may be retried, and must know by then how its children ended.
@@ -246,6 +256,7 @@ def _end_child(state: RunState, command: c.EndChild, by: Circumstances) -> Decis
 
 CLIENT_RULES: Final[Mapping[type[Any], Rule]] = {
     c.CreateRun: _create,
+    c.ForkRun: _fork,
     c.AcceptEvent: _accept_event,
     c.PauseRun: _pause,
     c.ResumeRun: _resume,
@@ -259,6 +270,7 @@ CLIENT_RULES: Final[Mapping[type[Any], Rule]] = {
     c.UnparkRun: _unpark,
     c.LoseClaim: _lose_claim,
     c.StallRun: _stall,
+    c.NoteFork: _note_fork,
     c.EndChild: _end_child,
 }
 """One rule per command of a client, an operator or the machinery."""

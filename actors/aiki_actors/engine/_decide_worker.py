@@ -200,6 +200,32 @@ def _record_value(state: RunState, command: c.RecordValue, by: Circumstances) ->
     return _too_long(state, by) or (e.ValueRecorded(command.call, command.value),)
 
 
+def _publish(state: RunState, command: c.PublishValue, by: Circumstances) -> Decision:
+    if command.call in state.settled:
+        return NOTHING
+    return _too_long(state, by) or (e.ValuePublished(command.call, command.key, command.value),)
+
+
+def _send(state: RunState, command: c.SendEvent, by: Circumstances) -> Decision:
+    if command.call in state.settled:
+        return NOTHING
+    sent = e.EventSent(command.call, command.target_id, command.event, command.data)
+    return _too_long(state, by) or (sent,)
+
+
+def _answer(state: RunState, command: c.AnswerQuestion, by: Circumstances) -> Decision:
+    if command.call in state.settled:
+        return NOTHING
+    answered = e.QuestionAnswered(command.call, command.item, command.answer, command.rejection)
+    return _too_long(state, by) or (answered,)
+
+
+def _continue(state: RunState, command: c.ContinueRun, _by: Circumstances) -> Decision:
+    if state.cancel is not None:
+        return (e.RunCancelled(state.cancel.reason, state.cancel.ancestor_id),)
+    return (e.RunContinued(command.new_id, command.spec),)
+
+
 def _park(state: RunState, command: c.ParkRun, _by: Circumstances) -> Decision:
     """Park only if nothing happened on the way that the code is about to go on with."""
     if not command.waiting:
@@ -256,6 +282,10 @@ WORKER_RULES: Final[Mapping[type[Any], Rule]] = {
     c.AbandonWait: _abandon,
     c.StartChild: _start_child,
     c.RecordValue: _record_value,
+    c.PublishValue: _publish,
+    c.SendEvent: _send,
+    c.AnswerQuestion: _answer,
+    c.ContinueRun: _continue,
     c.ParkRun: _park,
     c.ReleaseClaim: _release,
     c.CompleteRun: _complete,

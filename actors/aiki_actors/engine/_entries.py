@@ -46,10 +46,23 @@ class Call:
 
 @frozen
 class ParentLink:
-    """The run that started this one as its child."""
+    """The run that started this one as its child.
+
+    `child_id` is the id by which the parent knows it, where that is not the run's own: the first
+    of the runs that continued as one another.
+    """
 
     run_id: str
     on_parent_end: OnParentEnd = OnParentEnd.ABANDON
+    child_id: str | None = None
+
+
+@frozen
+class Fork:
+    """Where a forked run's history comes from: a run's entries up to seq `at`."""
+
+    run_id: str
+    at: int
 
 
 class Body:
@@ -81,6 +94,8 @@ class RunCreated(Body):
     stall_on_divergence: bool = False
     events: tuple[str, ...] | None = None
     depth: int = 0
+    continued_from: str | None = None
+    forked_from: Fork | None = None
 
 
 @frozen
@@ -287,6 +302,38 @@ class ValueRecorded(Body):
 
 
 @frozen
+class ValuePublished(Body):
+    """The code published a value under a key; clients read the last one, and watch."""
+
+    kind: ClassVar[str] = "value-published"
+    call: Call
+    key: str
+    value: JsonValue
+
+
+@frozen
+class EventSent(Body):
+    """The code sends an event to another run; delivered there once."""
+
+    kind: ClassVar[str] = "event-sent"
+    call: Call
+    target_id: str
+    event: str
+    data: JsonValue
+
+
+@frozen
+class QuestionAnswered(Body):
+    """The code answered a question (`item` is the seq of its acceptance), or rejected it."""
+
+    kind: ClassVar[str] = "question-answered"
+    call: Call
+    item: int
+    answer: JsonValue = None
+    rejection: str | None = None
+
+
+@frozen
 class RunPaused(Body):
     """An operator paused the run; waits go on elapsing, events go on arriving."""
 
@@ -351,6 +398,24 @@ class RunCompleted(Body):
     kind: ClassVar[str] = "run-completed"
     output: JsonValue
     continued_as: str | None = None
+
+
+@frozen
+class RunContinued(Body):
+    """The workflow ended and goes on as a new run with a clean journal."""
+
+    kind: ClassVar[str] = "run-continued"
+    continued_as: str
+    spec: RunCreated
+
+
+@frozen
+class RunForked(Body):
+    """A new run was made of this one's history up to seq `at`."""
+
+    kind: ClassVar[str] = "run-forked"
+    fork_id: str
+    at: int
 
 
 @frozen

@@ -172,6 +172,7 @@ def _abandoned(state: RunState, body: e.WaitAbandoned, _entry: Entry) -> None:
 
 
 def _event_accepted(state: RunState, body: e.EventAccepted, entry: Entry) -> None:
+    state.items[entry.seq] = body
     state.unread.setdefault(body.name, deque()).append(entry.seq)
     if body.reference_id is not None:
         state.references.add((body.name, body.reference_id))
@@ -222,6 +223,21 @@ def _child_ended(state: RunState, body: e.ChildEnded, _entry: Entry) -> None:
 def _value_recorded(state: RunState, body: e.ValueRecorded, _entry: Entry) -> None:
     state.settled.add(body.call)
     _progress(state)
+
+
+def _said(state: RunState, body: e.EventSent | e.QuestionAnswered, _entry: Entry) -> None:
+    state.settled.add(body.call)
+    _progress(state)
+
+
+def _published(state: RunState, body: e.ValuePublished, _entry: Entry) -> None:
+    state.settled.add(body.call)
+    state.values[body.key] = body.value
+    _progress(state)
+
+
+def _continued(state: RunState, body: e.RunContinued, _entry: Entry) -> None:
+    state.outcome = Outcome(continued_as=body.continued_as)
 
 
 def _paused(state: RunState, _body: e.RunPaused, _entry: Entry) -> None:
@@ -315,6 +331,10 @@ CHANGES: Final[Mapping[type[Body], Callable[[RunState, Any, Entry], None]]] = {
     e.ChildStarted: _child_started,
     e.ChildEnded: _child_ended,
     e.ValueRecorded: _value_recorded,
+    e.ValuePublished: _published,
+    e.EventSent: _said,
+    e.QuestionAnswered: _said,
+    e.RunContinued: _continued,
     e.RunPaused: _paused,
     e.RunResumed: _resumed,
     e.CancelRequested: _cancel_requested,

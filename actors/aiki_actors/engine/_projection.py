@@ -9,14 +9,26 @@ two runs loses it; delivering one twice changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import frozen
 
 from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus
 
-from ._commands import CancelRun, CreateRun, EndChild
-from ._entries import CancelRequested, ChildStarted, Entry, Micros, RunCancelled
+from ._commands import AcceptEvent, CancelRun, CreateRun, EndChild, NoteFork
+from ._entries import (
+    CancelRequested,
+    ChildStarted,
+    Entry,
+    EventSent,
+    Fork,
+    Micros,
+    RunCancelled,
+    RunCompleted,
+    RunContinued,
+    RunCreated,
+    RunFailed,
+)
 from ._state import RunState, next_due, status_of
 
 
@@ -79,7 +91,7 @@ def project(state: RunState) -> Projection:
     )
 
 
-NoticeCommand = CreateRun | EndChild | CancelRun
+NoticeCommand = CreateRun | EndChild | CancelRun | AcceptEvent | NoteFork
 """What one run can ask of another by what happened to it."""
 
 
@@ -98,39 +110,72 @@ class Notice:
 
 
 def notices(state: RunState, entries: Iterable[Entry]) -> tuple[Notice, ...]:
-    """Return what `entries`, the last of `state`, mean for other runs.
+    """Return what `entries`, the last of `state`, mean for other runs, in order.
 
     A child is created; an ended run tells its parent and cancels the children that must not
-    outlive it; a cancellation reaches every live descendant, one generation at a time.
+    outlive it; a cancellation reaches every live descendant, one generation at a time; a run that
+    continues as another hands over what it has not read.
     """
-    found: list[Notice] = []
-
-    def add(entry: Entry, target_id: str, command: NoticeCommand) -> None:
-        # Numbered within its entry, so that the id does not depend on what else is asked about.
-        number = len(found) - first
-        found.append(
-            Notice(f"{state.run_id}:{entry.seq:08}:{number:05}", state.run_id, target_id, command)
-        )
-
-    for entry in entries:
-        body = entry.body
-        first = len(found)
-        if isinstance(body, ChildStarted):
-            add(entry, body.child_id, CreateRun(body.spec))
-        elif isinstance(body, CancelRequested | RunCancelled):
-            ancestor = body.ancestor_id or state.run_id
-            for child_id in state.live_children:
-                add(entry, child_id, CancelRun(body.reason, ancestor))
-        elif state.phase.terminal and entry.seq == state.seq:
-            for child_id in state.live_children:
-                if state.children[child_id].on_parent_end is OnParentEnd.CANCEL:
-                    add(entry, child_id, CancelRun("its parent ended", state.run_id))
-        if state.phase.terminal and entry.seq == state.seq and state.spec.parent is not None:
-            add(entry, state.spec.parent.run_id, _ended(state))
-    return tuple(found)
+    run_id = state.run_id
+    return tuple(
+        Notice(f"{run_id}:{entry.seq:08}:{number:05}", run_id, target_id, command)
+        for entry in entries
+        for number, (target_id, command) in enumerate(_owed(state, entry))
+    )
 
 
-def _ended(state: RunState) -> EndChild:
-    outcome = state.outcome
-    assert outcome is not None, f"run {state.run_id} ended without an outcome"
-    return EndChild(state.run_id, status_of(state), outcome.output, outcome.error)
+def _owed(state: RunState, entry: Entry) -> Iterator[tuple[str, NoticeCommand]]:
+    body = entry.body
+    match body:
+        case ChildStarted():
+            yield body.child_id, CreateRun(body.spec)
+        case CancelRequested():
+            yield from _cancel_children(state, body.reason, body.ancestor_id)
+        case RunCancelled():
+            yield from _cancel_children(state, body.reason, body.ancestor_id)
+            yield from _tell_parent(state)
+        case RunCompleted() | RunFailed():
+            yield from _cancel_orphans(state)
+            yield from _tell_parent(state)
+        case RunContinued():
+            yield from _cancel_orphans(state)
+            yield body.continued_as, CreateRun(body.spec)
+            yield from _hand_over(state, body.continued_as)
+        case EventSent():
+            reference = f"sent:{state.run_id}:{entry.seq}"
+            yield body.target_id, AcceptEvent(body.event, body.data, reference)
+        case RunCreated(forked_from=Fork(run_id=source_id, at=at)):
+            yield source_id, NoteFork(state.run_id, at)
+        case _:
+            return
+
+
+def _cancel_children(
+    state: RunState, reason: str | None, ancestor_id: str | None
+) -> Iterator[tuple[str, NoticeCommand]]:
+    for child_id in state.live_children:
+        yield child_id, CancelRun(reason, ancestor_id or state.run_id)
+
+
+def _cancel_orphans(state: RunState) -> Iterator[tuple[str, NoticeCommand]]:
+    """Cancel the live children that must not outlive their parent."""
+    for child_id in state.live_children:
+        if state.children[child_id].on_parent_end is OnParentEnd.CANCEL:
+            yield child_id, CancelRun("its parent ended", state.run_id)
+
+
+def _tell_parent(state: RunState) -> Iterator[tuple[str, NoticeCommand]]:
+    parent, outcome = state.spec.parent, state.outcome
+    if parent is not None and outcome is not None:
+        child_id = parent.child_id or state.run_id
+        ended = EndChild(child_id, status_of(state), outcome.output, outcome.error)
+        yield parent.run_id, ended
+
+
+def _hand_over(state: RunState, successor_id: str) -> Iterator[tuple[str, NoticeCommand]]:
+    """Send the unread events on, in the order in which they were accepted."""
+    unread = sorted(item for items in state.unread.values() for item in items)
+    for item in unread:
+        event = state.items[item]
+        reference = event.reference_id or f"continued:{state.run_id}:{item}"
+        yield successor_id, AcceptEvent(event.name, event.data, reference)

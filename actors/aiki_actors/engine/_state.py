@@ -14,7 +14,7 @@ from attrs import Factory, define, frozen
 from aiki_sdk import ErrorInfo, JsonValue
 from aiki_sdk.protocol import OnParentEnd, RunStatus, WaitKind
 
-from ._entries import Call, Micros, RunCreated
+from ._entries import Call, EventAccepted, Micros, RunCreated
 from ._transitions import Phase
 
 
@@ -100,6 +100,8 @@ class RunState:
             nothing.
         waits: open waits, in the order in which they were met.
         unread: per event name the items (seq of `EventAccepted`) nobody took yet, oldest first.
+        items: what was accepted, by seq; an item that was consumed may yet be returned.
+        values: the last value published under each key.
         references: (event name, reference id) pairs accepted so far.
 
     """
@@ -124,6 +126,8 @@ class RunState:
     slept: dict[Call, Micros] = Factory(lambda: dict[Call, Micros]())
     waits: dict[Call, Wait] = Factory(lambda: dict[Call, Wait]())
     consumed: dict[Call, tuple[str, int]] = Factory(lambda: dict[Call, tuple[str, int]]())
+    items: dict[int, EventAccepted] = Factory(lambda: dict[int, EventAccepted]())
+    values: dict[str, JsonValue] = Factory(lambda: dict[str, JsonValue]())
     unread: dict[str, deque[int]] = Factory(lambda: dict[str, deque[int]]())
     references: set[tuple[str, str]] = Factory(lambda: set[tuple[str, str]]())
     children: dict[str, Child] = Factory(lambda: dict[str, Child]())

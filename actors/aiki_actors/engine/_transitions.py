@@ -29,14 +29,18 @@ from ._entries import (
     EventAccepted,
     EventConsumed,
     EventReturned,
+    EventSent,
     EventWaitStarted,
+    QuestionAnswered,
     RetryDue,
     RunAttemptFailed,
     RunCancelled,
     RunClaimed,
     RunCompleted,
+    RunContinued,
     RunCreated,
     RunFailed,
+    RunForked,
     RunParked,
     RunPaused,
     RunQueued,
@@ -48,6 +52,7 @@ from ._entries import (
     SleepStarted,
     TaskFailed,
     TaskSucceeded,
+    ValuePublished,
     ValueRecorded,
     WaitAbandoned,
     WaitTimedOut,
@@ -73,7 +78,8 @@ class Phase(StrEnum):
         return self in TERMINAL_PHASES
 
 
-TERMINAL_PHASES: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED})
+ENDED: Final = (Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED)
+TERMINAL_PHASES: Final = frozenset(ENDED)
 LIVE_PHASES: Final = (
     Phase.SCHEDULED,
     Phase.QUEUED,
@@ -131,6 +137,11 @@ ROWS: Final[tuple[Transition, ...]] = (
     Transition(_RUN_ONLY, EventReturned, None, "an item was not used"),
     Transition(_RUN_ONLY, ChildStarted, None, "a child is started"),
     Transition(_RUN_ONLY, ValueRecorded, None, "a local result is recorded"),
+    Transition(_RUN_ONLY, ValuePublished, None, "a value is published"),
+    Transition(_RUN_ONLY, EventSent, None, "an event is sent to another run"),
+    Transition(_RUN_ONLY, QuestionAnswered, None, "a question is answered"),
+    Transition(_RUN_ONLY, RunContinued, Phase.COMPLETED, "continues as a new run"),
+    Transition((*LIVE_PHASES, *ENDED), RunForked, None, "a new run is made of its history"),
 )
 
 

@@ -16,31 +16,25 @@ and each is encoded once. Invariant: `decode_entry(…, *encode_entry(entry)) ==
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, get_args
 
 import attrs
-from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from aiki_actors.engine import (
     ENTRY_KINDS,
     FORMAT,
     Body,
-    Call,
-    CancelRun,
-    CreateRun,
-    EndChild,
     Entry,
     Micros,
     Notice,
     NoticeCommand,
-    ParentLink,
     RunCreated,
 )
 from aiki_sdk import (
-    ErrorInfo,
     JournalVersionError,
     JsonValue,
     PayloadError,
@@ -48,146 +42,31 @@ from aiki_sdk import (
     dumps,
     loads,
 )
-from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus, Slept
 
-from ._times import micros_from_iso, micros_from_seconds, micros_to_iso, micros_to_seconds
+from ._fields import (
+    Read,
+    annotation_of,
+    converter,
+    optional,
+    plain_field,
+    read_error,
+    same,
+    splice_error,
+    text,
+)
+from ._times import micros_to_iso
 
 EntryRow: TypeAlias = tuple[int, int, str, bytes]
 """An entry as a row: seq, at (microseconds), kind, body. Its format is `FORMAT`."""
 
 NOTICE_KINDS: Final[Mapping[str, type[NoticeCommand]]] = {
-    "cancel-run": CancelRun,
-    "create-run": CreateRun,
-    "end-child": EndChild,
+    re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower(): cls for cls in get_args(NoticeCommand)
 }
-"""Every kind of command that a notice can carry, by its name in the database."""
+"""Every kind of command that a notice can carry, by its name in the database: `cancel-run`, …"""
 
-_Read: TypeAlias = Callable[[Any, Any], Any]
-_Write: TypeAlias = Callable[[Any], Any]
 _Splice: TypeAlias = Callable[[Any], bytes]
 _MARK: Final = b" "  # a document that starts with it holds integers of more than 64 bits
 _EMPTY: Final = b"{}"
-
-
-# --- Fields ---------------------------------------------------------------------------------------
-
-
-def _same(value: Any, _type: Any = None) -> Any:
-    return value
-
-
-def _exactly(kind: type) -> _Read:
-    def read(value: Any, _type: Any) -> Any:
-        if type(value) is not kind:
-            message = f"{type(value).__name__} instead of {kind.__name__}"
-            raise TypeError(message)
-        return value
-
-    return read
-
-
-_text = _exactly(str)
-
-
-def _optional(read: _Read) -> _Read:
-    def read_optional(value: Any, kind: Any) -> Any:
-        return None if value is None else read(value, kind)
-
-    return read_optional
-
-
-def _labels(value: Any, _type: Any) -> dict[str, str]:
-    return {_text(name, str): _text(label, str) for name, label in value.items()}
-
-
-def _texts(value: Any, _type: Any) -> tuple[str, ...]:
-    return tuple(_text(item, str) for item in value)
-
-
-def _write_call(call: Call) -> dict[str, str | int]:
-    form: dict[str, str | int] = {"address": call.address}
-    if call.branch:
-        form["branch"] = call.branch
-    if call.index:
-        form["index"] = call.index
-    return form
-
-
-def _read_call(value: Any, _type: Any) -> Call:
-    return Call(value["address"], value.get("branch", ""), value.get("index", 0))
-
-
-def _write_parent(parent: ParentLink | None) -> dict[str, str] | None:
-    if parent is None:
-        return None
-    form = {"run_id": parent.run_id}
-    if parent.on_parent_end is not OnParentEnd.ABANDON:
-        form["on_parent_end"] = parent.on_parent_end.value
-    return form
-
-
-def _read_parent(value: Any, _type: Any) -> ParentLink:
-    return ParentLink(value["run_id"], OnParentEnd(value.get("on_parent_end", OnParentEnd.ABANDON)))
-
-
-def _write_optional(write: _Write) -> _Write:
-    return lambda value: None if value is None else write(value)
-
-
-def _write_enum(value: Any) -> Any:
-    return value.value
-
-
-def _read_enum(kind: type) -> _Read:
-    return lambda value, _type: kind(value)
-
-
-def _read_time(value: Any, _type: Any) -> Micros:
-    return micros_from_iso(value)
-
-
-def _read_duration(value: Any, _type: Any) -> Micros:
-    return micros_from_seconds(value)
-
-
-def _read_error(value: Any, _type: Any) -> ErrorInfo:
-    if not isinstance(value, dict):
-        message = f"{type(value).__name__} instead of an error"
-        raise TypeError(message)
-    return ErrorInfo.from_json(cast("dict[str, JsonValue]", value))
-
-
-def _splice_error(error: ErrorInfo) -> bytes:
-    return dumps(error.to_json())
-
-
-_PLAIN: Final[Mapping[str, tuple[_Write, _Read]]] = {
-    "Call": (_write_call, _read_call),
-    "Mapping[str, str]": (dict, _labels),
-    "OnParentEnd": (_write_enum, _read_enum(OnParentEnd)),
-    "ParentLink | None": (_write_parent, _optional(_read_parent)),
-    "Priority": (_write_enum, _read_enum(Priority)),
-    "RunStatus": (_write_enum, _read_enum(RunStatus)),
-    "Slept": (_write_enum, _read_enum(Slept)),
-    "bool": (_same, _exactly(bool)),
-    "int": (_same, _exactly(int)),
-    "str": (_same, _text),
-    "str | None": (_same, _optional(_text)),
-    "tuple[str, ...] | None": (_same, _optional(_texts)),
-}
-"""How a field is written into and read from the plain part, by its annotation."""
-
-_TIME: Final = (micros_to_iso, _read_time)
-_DURATION: Final = (micros_to_seconds, _read_duration)
-
-
-def _plain(name: str, annotation: str) -> tuple[_Write, _Read]:
-    if annotation in {"Micros", "Micros | None"}:
-        write, read = _TIME if name.endswith("_at") or name == "deadline" else _DURATION
-        if annotation == "Micros":
-            return write, read
-        return _write_optional(write), _optional(read)
-    return _PLAIN[annotation]
 
 
 # --- Kinds ----------------------------------------------------------------------------------------
@@ -201,20 +80,18 @@ class _Codec:
     read: Callable[[dict[str, JsonValue]], Any]
 
 
-_converter: Final = Converter(detailed_validation=False)
-_Spliced: TypeAlias = Mapping[str, tuple[_Splice, _Read]]
+_Spliced: TypeAlias = Mapping[str, tuple[_Splice, Read]]
 
 
 def _compile(cls: type[Any], spliced: _Spliced) -> _Codec:
     """Build the codec of one class from its annotations; an unknown annotation is a KeyError."""
-    annotations: dict[str, str] = cls.__annotations__
     # Any: cattrs takes the overrides as keywords beside its own options.
     writing: dict[str, Any] = {}
     reading: dict[str, Any] = {}
     splices: list[tuple[Callable[[Any], Any], bytes, _Splice]] = []
     absent_is_none: list[str] = []
     for attribute in attrs.fields(cls):
-        name, annotation = attribute.name, annotations[attribute.name]
+        name, annotation = attribute.name, annotation_of(cls, attribute.name)
         required = attribute.default is attrs.NOTHING
         if required and (annotation == "JsonValue" or annotation.endswith("| None")):
             absent_is_none.append(name)
@@ -223,11 +100,11 @@ def _compile(cls: type[Any], spliced: _Spliced) -> _Codec:
             splices.append((attrgetter(name), b'"%s":' % name.encode(), splice))
             writing[name] = override(omit=True)
         else:
-            write, read = _plain(name, annotation)
+            write, read = plain_field(cls, name)
             writing[name] = override(unstruct_hook=write, omit_if_default=True)
         reading[name] = override(struct_hook=read)
-    plain = make_dict_unstructure_fn(cls, _converter, **writing)
-    structure = make_dict_structure_fn(cls, _converter, **reading)
+    plain = make_dict_unstructure_fn(cls, converter, **writing)
+    structure = make_dict_structure_fn(cls, converter, **reading)
     return _Codec(_encoder(plain, splices), _reader(cls, structure, tuple(absent_is_none)))
 
 
@@ -239,7 +116,7 @@ def _encoder(
         document = dumps(plain(value))
         for get, key, write in splices:
             item = get(value)
-            if item is not None:
+            if item is not None and item != ():
                 document = _spliced(document, key, write(item))
         return document
 
@@ -270,10 +147,10 @@ def _reader(
 
 
 _PAYLOADS: Final[_Spliced] = {
-    "ErrorInfo": (_splice_error, _read_error),
-    "ErrorInfo | None": (_splice_error, _optional(_read_error)),
-    "JsonValue": (dumps, _same),
-    "str | None": (dumps, _optional(_text)),
+    "ErrorInfo": (splice_error, read_error),
+    "ErrorInfo | None": (splice_error, optional(read_error)),
+    "JsonValue": (dumps, same),
+    "str | None": (dumps, optional(text)),
 }
 _created: Final = _compile(RunCreated, _PAYLOADS)
 _NESTED: Final[_Spliced] = {
@@ -281,7 +158,35 @@ _NESTED: Final[_Spliced] = {
     "RunCreated": (_created.encode, lambda value, _type: _created.read(value)),
 }
 _BODIES: Final = {kind: _compile(cls, _NESTED) for kind, cls in ENTRY_KINDS.items()}
-_COMMANDS: Final = {kind: _compile(cls, _NESTED) for kind, cls in NOTICE_KINDS.items()}
+
+
+def _splice_bodies(bodies: tuple[Body, ...]) -> bytes:
+    mark = b""
+    items: list[bytes] = []
+    for body in bodies:
+        item = _spliced(dumps({"kind": body.kind}), b'"body":', _BODIES[body.kind].encode(body))
+        if item[:1] == _MARK:
+            mark, item = _MARK, item[1:]
+        items.append(item)
+    return b"%b[%b]" % (mark, b",".join(items))
+
+
+def _read_bodies(value: Any, _type: Any) -> tuple[Body, ...]:
+    return tuple([_read_body(item["kind"], item["body"]) for item in value])
+
+
+def _read_body(kind: str, document: dict[str, JsonValue]) -> Body:
+    if kind not in _BODIES:
+        raise _too_new("an entry inside a notice", kind, FORMAT, ENTRY_KINDS)
+    body: Body = _BODIES[kind].read(document)
+    return body
+
+
+_COMMAND_PARTS: Final[_Spliced] = {
+    **_NESTED,
+    "tuple[Body, ...]": (_splice_bodies, _read_bodies),
+}
+_COMMANDS: Final = {kind: _compile(cls, _COMMAND_PARTS) for kind, cls in NOTICE_KINDS.items()}
 _COMMAND_KINDS: Final[Mapping[type[Any], str]] = {cls: kind for kind, cls in NOTICE_KINDS.items()}
 _ENCODERS: Final[Mapping[str, Callable[[Any], bytes]]] = {
     kind: codec.encode for kind, codec in _BODIES.items()

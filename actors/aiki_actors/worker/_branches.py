@@ -140,6 +140,12 @@ class BranchTracker(trio.abc.Instrument):
         branch = task.context.get(current_workflow)
         if not isinstance(branch, Branch):
             return
+        nursery = task.parent_nursery
+        opener = None if nursery is None else nursery.parent_task.context.get(current_workflow)
+        if not isinstance(opener, Branch) or opener.execution is not branch.execution:
+            # Started within a step of the workflow, but not in a nursery of it: an actor, say.
+            task.context.run(current_workflow.set, None)
+            return
         child = branch.child()
         task.context.run(current_workflow.set, child)
         execution = branch.execution

@@ -146,7 +146,9 @@ class Execution:
     def _restart(self, slot: Slot) -> None:
         """Let a task call go on whose retry is due (its `start` waits for the slot's task)."""
         event = slot.retry_due
-        if event is not None:
+        if event is not None and not event.is_set():
+            # The attempt begins here, not when Trio resumes it: else the run might park before.
+            self.begun += 1
             event.set()
 
     def _notice(self, body: e.Body, seq: int) -> None:
@@ -426,6 +428,20 @@ class Execution:
             with trio.CancelScope(shield=True):
                 entries = await self._insist(commands)
         self.feed(entries)
+        if entries and self.replica.seq < entries[-1].seq:
+            await self._catch_up(entries[-1].seq)
+
+    async def _catch_up(self, seq: int) -> None:
+        """Wait for what is on its way: Trio may resume two branches' replies in either order.
+
+        Without this, the one that is resumed first would see its call unresolved and run it again.
+        """
+        while self.replica.seq < seq:
+            if self.evicted:
+                raise RunEvicted
+            if self._gap is None:
+                self._gap = trio.Event()
+            await self._gap.wait()
 
     async def _insist(self, commands: tuple[e.WorkerCommand, ...]) -> tuple[e.Entry, ...]:
         """Submit again, with backoff, what the server could not write."""
@@ -491,15 +507,15 @@ class Execution:
         """Wait until the next attempt of a task is due: a wait of the run, in which it may park."""
         record = slot.record
         assert record is not None, "only a call that began can wait for its retry"
-        slot.retry_due = trio.Event()
+        due = slot.retry_due = trio.Event()
         self.begun -= 1
         try:
             if not self.multi and record.waiting and self.replica.claim is not None:
                 await self.park((slot.call,))
             self.sequencer.kick()
-            while record.waiting:
-                await slot.retry_due.wait()
-                slot.retry_due = trio.Event()
+            if record.waiting:
+                await due.wait()
         finally:
-            self.begun += 1
             slot.retry_due = None
+            if not due.is_set():
+                self.begun += 1

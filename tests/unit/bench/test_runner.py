@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.slow  # starts four interpreters
 def test_a_quick_run_prints_one_json_object_per_workload_and_a_table(tmp_path: Path) -> None:
     out = tmp_path / "lines.jsonl"
+    places = ("--dir", str(tmp_path), "--out", str(out))
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--quick", "--reps", "1", "--only", "w1,w2"]
-        + ["--dir", str(tmp_path), "--out", str(out)],
+        [sys.executable, "-m", "tests.bench", "--quick", "--reps", "1", "--only", "w1,w2", *places],
         cwd=ROOT,
         capture_output=True,
         text=True,

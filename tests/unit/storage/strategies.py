@@ -6,16 +6,17 @@ without a line here; an annotation that is not known is a KeyError.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, Final
 
 import attrs
 from hypothesis import strategies as st
 
-from aiki_actors.engine import ENTRY_KINDS, Body, Call, Entry, Micros, Notice, ParentLink
+from aiki_actors.engine import ENTRY_KINDS, Body, Call, Entry, Micros, Notice
 from aiki_actors.storage._codec import NOTICE_KINDS
 from aiki_sdk import ErrorInfo
-from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus, Slept
 
 TIME_MAX: Final = 253_402_300_799_999_999
 """The last microsecond of the year 9999."""
@@ -50,38 +51,36 @@ errors: Final = st.builds(
 _FIELDS: Final[Mapping[str, st.SearchStrategy[Any]]] = {
     "Call": calls,
     "ErrorInfo": errors,
-    "ErrorInfo | None": st.none() | errors,
     "JsonValue": json_values,
     "Mapping[str, str]": st.dictionaries(texts, texts, max_size=3),
-    "OnParentEnd": st.sampled_from(OnParentEnd),
-    "ParentLink | None": st.none() | st.builds(ParentLink, texts, st.sampled_from(OnParentEnd)),
-    "Priority": st.sampled_from(Priority),
-    "RunStatus": st.sampled_from(RunStatus),
-    "Slept": st.sampled_from(Slept),
     "bool": st.booleans(),
     "int": st.integers(-(2**63), 2**63 - 1),
     "str": texts,
-    "str | None": st.none() | texts,
-    "tuple[str, ...] | None": st.none() | st.lists(texts, max_size=3).map(tuple),
+    "tuple[str, ...]": st.lists(texts, max_size=3).map(tuple),
 }
 
 
 def made(cls: type[Any]) -> st.SearchStrategy[Any]:
     """Draw an instance of an attrs class by its annotations."""
     fields = {
-        attribute.name: _field(attribute.name, cls.__annotations__[attribute.name])
+        attribute.name: _field(cls, attribute.name, cls.__annotations__[attribute.name])
         for attribute in attrs.fields(cls)
     }
     return st.builds(cls, **fields)
 
 
-def _field(name: str, annotation: str) -> st.SearchStrategy[Any]:
-    if annotation == "RunCreated":
-        return made(ENTRY_KINDS["run-created"])
-    if annotation.startswith("Micros"):
-        drawn = times if name.endswith("_at") or name == "deadline" else durations
-        return drawn if annotation == "Micros" else st.none() | drawn
-    return _FIELDS[annotation]
+def _field(cls: type[Any], name: str, annotation: str) -> st.SearchStrategy[Any]:
+    if annotation.endswith(" | None"):
+        return st.none() | _field(cls, name, annotation.removesuffix(" | None"))
+    if annotation == "Micros":
+        return times if name.endswith("_at") or name == "deadline" else durations
+    if annotation == "tuple[Body, ...]":
+        some = st.sampled_from(("task-succeeded", "sleep-started", "run-parked"))
+        return st.lists(some.flatmap(bodies), max_size=3).map(tuple)
+    if annotation in _FIELDS:
+        return _FIELDS[annotation]
+    named = vars(sys.modules[cls.__module__])[annotation]
+    return st.sampled_from(named) if issubclass(named, Enum) else made(named)
 
 
 def bodies(kind: str) -> st.SearchStrategy[Body]:

@@ -89,6 +89,15 @@ def test_what_the_first_release_wrote_is_still_read_and_still_written_so(kind: s
         assert entry_to_json(entry) == {**sample, "kind": kind}
 
 
+@pytest.mark.parametrize("kind", sorted(NOTICE_KINDS))
+def test_notices_of_the_first_release_are_still_read_and_still_written_so(kind: str) -> None:
+    golden = json.loads((GOLDEN.parent / "notices-v1.json").read_text(encoding="utf-8"))
+    for sample in golden[kind]:
+        notice = decode_notice("n", "a", "b", kind, golden["format"], dumps(sample))
+        assert json.loads(encode_notice(notice)[1]) == sample
+    assert len(golden[kind]) == 2
+
+
 def test_absent_and_default_fields_are_left_out() -> None:
     assert encode_entry(Entry(1, NOW, RunCompleted(None)))[3] == b"{}"
     created = RunCreated("default", "w", "1", None, "00")

@@ -118,5 +118,5 @@ def test_a_run_resumed_from_any_prefix_of_its_journal_ends_and_repeats_no_record
         if plan.commands:
             check_ended(execute(steps, plan, 50, resumed, len(resumed.before_end))[0])
         else:
-            check_replays(steps, plan, resumed, seen)
+            check_replays(steps, plan, resumed, seen if plan.warm_max else None)
         life = resumed
