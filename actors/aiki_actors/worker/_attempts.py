@@ -37,6 +37,7 @@ from aiki_sdk import (
 
 from ._branches import Branch
 from ._execution import Execution
+from ._hooks import WorkerHooks
 from ._slots import RunEvicted, Slot
 
 LOGGER: Final = logging.getLogger("aiki.task")
@@ -53,6 +54,7 @@ class Attempts:
         clock: for the rest of a short retry delay after a restart.
         rng: for jittered delays.
         threads: bounds the threads that plain `def` tasks use.
+        hooks: what is put around the attempts.
         abandoned_threads: threads whose attempt was given up and that may still run.
 
     """
@@ -60,6 +62,7 @@ class Attempts:
     clock: Clock
     rng: Rng
     threads: trio.CapacityLimiter
+    hooks: WorkerHooks = WorkerHooks()
     running: int = 0
     abandoned_threads: int = 0
 
@@ -119,6 +122,10 @@ class TaskActor:
                 await self._report_failure(slot.call, attempt, result)
             else:
                 await self._report_success(slot.call, attempt, result[0])
+            if not slot.resolved and record.attempts < attempt:
+                # Said again after an error that was none: the journal is ahead of this worker.
+                self.execution.fall_back("the journal has another outcome of a task call")
+                raise RunEvicted
 
     async def _wait_delay(self, retry: e.AttemptFailed, slot: Slot) -> None:
         if retry.waits:
@@ -174,6 +181,12 @@ class TaskActor:
 
     async def _invoke(self) -> Any:
         args, kwargs = self.task.decode_input(self.data)
+        invoke = self.shared.hooks.invoke
+        if invoke is None:
+            return await self._call_function(args, kwargs)
+        return await invoke(self.task, args, kwargs, partial(self._call_function, args, kwargs))
+
+    async def _call_function(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         function = cast("Callable[..., Any]", getattr(self.task, "function"))  # noqa: B009
         runtime = self.task.settings.runtime
         if runtime == "trio":

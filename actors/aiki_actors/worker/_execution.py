@@ -199,6 +199,11 @@ class Execution:
                 task, slot.task = slot.task, None
                 trio.lowlevel.reschedule(task, outcome.Error(RunEvicted()))
 
+    def fall_back(self, reason: str) -> None:
+        """Give the claim back, to begin again from the journal as it is."""
+        self.released = reason
+        self.evict()
+
     def freeze(self, reason: str) -> None:
         """Begin nothing new; once nothing happens any more, leave and give the claim back."""
         self.frozen = reason
@@ -261,6 +266,9 @@ class Execution:
             self.multi = False
             self.tracker.unfollow(self)
         record = self.replica.take(call)
+        if record is None and call in self.replica.records:
+            call = self.replica.free_name(call)
+            record = self.replica.take(call)
         if record is None and known is not None:
             record = self.replica.open(call)
             record.resolve(known)
@@ -272,7 +280,8 @@ class Execution:
             return await self._wait_turn(slot)
         record = slot.record
         if record is None:
-            record = self.replica.take_leftover(slot.call.address)
+            before = self.sequencer.ready[0][0] if self.sequencer.ready else None
+            record = self.replica.take_leftover(slot.call.address, before)
         if self.sequencer.ready:
             await self._cancel_first(record)
         if record is not None and record.resolution is not None:

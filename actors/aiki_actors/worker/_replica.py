@@ -107,14 +107,30 @@ class Replica:
             return None
         return self._taken(record)
 
-    def take_leftover(self, address: str) -> Record | None:
-        """Return the oldest record of this address that no call has, whichever branch made it."""
+    def take_leftover(self, address: str, before: int | None = None) -> Record | None:
+        """Return the oldest record of this address that no call has, whichever branch made it.
+
+        Args:
+            address: what the call is.
+            before: only one that was resolved before this seq; None: any.
+
+        """
         leftovers = self._leftovers.get(address)
         while leftovers:
-            record = leftovers.pop(0)
+            record = leftovers[0]
             if not record.taken and self.records.get(record.call) is record:
+                if before is not None and not 0 < record.resolved_at < before:
+                    return None
+                del leftovers[0]
                 return self._taken(record)
+            del leftovers[0]
         return None
+
+    def free_name(self, call: e.Call) -> e.Call:
+        """Return the call's name, or the next one of which no other branch has the entry."""
+        while (record := self.records.get(call)) is not None and record.taken:
+            call = e.Call(call.address, call.branch, call.index + 1)
+        return call
 
     def open(self, call: e.Call) -> Record:
         """Make the record of a call that is being made for the first time."""

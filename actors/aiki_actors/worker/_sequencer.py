@@ -86,7 +86,7 @@ class Sequencer:
         while self.ready and (dead := self.ready[0][2]) is not None and dead.dead:
             heapq.heappop(self.ready)
         if self.ready:
-            if self.ready[0][2] is None and self._match_leftover():
+            if self.ready[0][2] is None and self._match_leftover(self.ready[0][0]):
                 return True
             _seq, _tick, slot = heapq.heappop(self.ready)
             execution.deliver(slot)
@@ -97,11 +97,11 @@ class Sequencer:
             return False
         return self._begin_known(nursery) or self._begin_new(nursery) or self._park(nursery)
 
-    def _match_leftover(self) -> bool:
+    def _match_leftover(self, before: int | None = None) -> bool:
         for slot in self.held:
             if slot.record is not None:
                 continue
-            record = self.execution.replica.take_leftover(slot.call.address)
+            record = self.execution.replica.take_leftover(slot.call.address, before)
             if record is not None:
                 slot.attach(record)
                 if slot.resolved:

@@ -36,6 +36,7 @@ from aiki_sdk import AnyWorkflow, Clock, Ids, Rng, WorkflowRegistry
 from ._attempts import THREADS_MAX, Attempts
 from ._branches import BranchTracker
 from ._executor import Entries, Executor, ExecutorMessage, Freeze, Surroundings
+from ._hooks import WorkerHooks
 from ._port import Assignment, ServerPort
 
 LOGGER: Final = logging.getLogger("aiki.worker")
@@ -76,6 +77,7 @@ class Subscriber(Actor[Never]):
     ids: Ids
     rng: Rng
     executors_path: str
+    hooks: WorkerHooks = WorkerHooks()
     tracker: BranchTracker = field(factory=BranchTracker, init=False)
     _executors: Supervisor = field(init=False)
     _refs: dict[str, ActorRef[ExecutorMessage]] = field(
