@@ -9,8 +9,9 @@ from __future__ import annotations
 from attrs import define, field
 
 from aiki_actors import engine as e
-from aiki_actors.server import Dispatcher, Do, Runs
-from aiki_actors.worker import Assignment, WorkerInbox
+from aiki_actors.server import Dispatcher, Do, Runs, Session
+from aiki_actors.worker import Assignment, WorkerInbox, WorkerSettings
+from aiki_sdk import WorkflowRegistry
 
 
 @define(eq=False)
@@ -18,6 +19,9 @@ class LocalSession:
     """Connects this process's worker to this process's server."""
 
     worker_id: str
+    namespace: str
+    registry: WorkflowRegistry
+    settings: WorkerSettings
     runs: Runs
     dispatcher: Dispatcher
     worker: WorkerInbox = field(init=False)
@@ -41,6 +45,17 @@ class LocalSession:
     def lost(self, run_id: str, epoch: int, reason: str) -> None:
         """Take the claim of an execution that broke down back."""
         self.runs.tell(run_id, Do(e.LoseClaim(epoch, reason)))
+
+    def join(self) -> None:
+        """Give this worker runs of every workflow that is registered now; may be said again."""
+        serves = frozenset((workflow.name, workflow.version) for workflow in self.registry)
+        self.dispatcher.join(
+            Session(self.worker_id, self),
+            serves,
+            frozenset(self.settings.pools),
+            self.settings.runs_max,
+            self.namespace,
+        )
 
     def leave(self) -> None:
         """Give this worker no more runs."""

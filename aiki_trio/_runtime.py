@@ -44,7 +44,6 @@ from aiki_actors.server import (
     Runs,
     ServerClientPort,
     Services,
-    Session,
     StorageActor,
     Timers,
     TimersActor,
@@ -207,7 +206,9 @@ class Runtime:
 
     def _start_worker(self, system: ActorSystem) -> None:
         worker = self.settings.worker
-        session = LocalSession(self.ids.worker_id(), self.runs, self.dispatcher)
+        session = LocalSession(
+            self.ids.worker_id(), self.namespace, self.registry, worker, self.runs, self.dispatcher
+        )
 
         def subscriber() -> Subscriber:
             session.worker = Subscriber(
@@ -232,14 +233,6 @@ class Runtime:
                     ChildSpec("subscriber", subscriber, shutdown_s=grace),
                 ),
             )
-        )
-        serves = frozenset((workflow.name, workflow.version) for workflow in self.registry)
-        self.dispatcher.join(
-            Session(session.worker_id, session),
-            serves,
-            frozenset(worker.pools),
-            worker.runs_max,
-            self.namespace,
         )
 
 

@@ -101,14 +101,28 @@ class Stopwatch:
         return time.process_time() - self.cpu_at
 
 
-def rss_bytes() -> int:
-    """Return the memory that this process holds, garbage aside."""
+@frozen
+class Memory:
+    """What a process holds, in bytes, garbage aside.
+
+    Attributes:
+        anonymous: what it has allocated; this is what it costs.
+        mapped: files mapped into memory (the database, libraries); the system may drop these pages.
+
+    """
+
+    anonymous: int
+    mapped: int
+
+
+def memory() -> Memory:
+    """Collect garbage and read how much memory this process holds."""
     gc.collect()
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    message = f"{_STATUS} has no line VmRSS; memory is measured on Linux only"
-    raise OSError(message)
+    kib = dict(line.split()[:2] for line in _STATUS.read_text().splitlines() if "kB" in line)
+    if "RssAnon:" not in kib:
+        message = f"{_STATUS} has no line RssAnon; memory is measured on Linux only"
+        raise OSError(message)
+    return Memory(int(kib["RssAnon:"]) * 1024, int(kib["RssFile:"]) * 1024)
 
 
 def database_url(folder: Path) -> str:

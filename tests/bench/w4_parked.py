@@ -21,7 +21,7 @@ from tests.bench._measuring import (
     check,
     database_bytes,
     limited,
-    rss_bytes,
+    memory,
     warm_runtime,
 )
 from tests.bench._workflows import sleeper
@@ -67,24 +67,25 @@ async def _measure(params: Params, folder: Path) -> Figures:
     runs, cap, wake = params["runs"], params["cap"], min(params["wake"], params["runs"])
     half = runs // 2
     async with warm_runtime(folder, [sleeper]) as runtime:
-        disk_before, rss_before = database_bytes(folder), rss_bytes()
+        disk_before, before = database_bytes(folder), memory()
         watch = Stopwatch.started()
         kept = await _park(runtime, 0, half, cap, runs // wake)
-        wall_s, cpu_s, rss_half = watch.wall_s, watch.cpu_s, rss_bytes()
+        wall_s, cpu_s, middle = watch.wall_s, watch.cpu_s, memory()
         watch = Stopwatch.started()
         kept |= await _park(runtime, half, runs - half, cap, runs // wake)
-        wall_s, cpu_s, rss_after = wall_s + watch.wall_s, cpu_s + watch.cpu_s, rss_bytes()
-        disk_after = database_bytes(folder)
+        wall_s, cpu_s = wall_s + watch.wall_s, cpu_s + watch.cpu_s
+        after, disk_after = memory(), database_bytes(folder)
         kept = dict(sorted(kept.items())[:wake])
         wake_s = await _wake(runtime, kept, cap)
     return {
         "park_s": wall_s,
         "parked_per_s": runs / wall_s,
         "cpu_s": cpu_s,
-        "rss_before_mib": rss_before / 2**20,
-        "rss_after_mib": rss_after / 2**20,
-        "rss_bytes_per_run": (rss_after - rss_before) / runs,
-        "rss_bytes_per_run_second_half": (rss_after - rss_half) / (runs - half),
+        "memory_before_mib": before.anonymous / 2**20,
+        "memory_after_mib": after.anonymous / 2**20,
+        "mapped_after_mib": after.mapped / 2**20,
+        "memory_bytes_per_run": (after.anonymous - before.anonymous) / runs,
+        "memory_bytes_per_run_second_half": (after.anonymous - middle.anonymous) / (runs - half),
         "db_bytes_per_run": (disk_after - disk_before) / runs,
         "wake_s": wake_s,
         "woken_per_s": wake / wake_s,

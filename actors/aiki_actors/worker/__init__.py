@@ -11,6 +11,7 @@ from ._attempts import (
 from ._branches import Branch as Branch, BranchTracker as BranchTracker
 from ._execution import Execution as Execution
 from ._executor import Executor as Executor
+from ._hooks import Invoke as Invoke, Proceed as Proceed, WorkerHooks as WorkerHooks
 from ._port import (
     Assignment as Assignment,
     ServerPort as ServerPort,

@@ -198,7 +198,9 @@ class Executor(Actor[ExecutorMessage]):
     async def _call_function(self) -> JsonValue:
         execution = self.execution
         workflow = self.workflow
-        operations = Operations(execution, workflow, self.around.ids)
+        operations = Operations(
+            execution, workflow, self.around.ids, self.around.attempts.hooks.on_child
+        )
         assert execution.replica.created is not None, "an assignment begins with RunCreated"
         token = current_workflow.set(Branch(execution))
         try:

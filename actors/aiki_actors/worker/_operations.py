@@ -37,6 +37,7 @@ from aiki_sdk.protocol import RunStatus, Slept
 
 from ._branches import Branch
 from ._execution import Execution
+from ._hooks import WorkerHooks
 from ._slots import Slot
 
 T = TypeVar("T")
@@ -52,11 +53,18 @@ def to_datetime(at: e.Micros) -> datetime:
 class Operations:
     """The durable operations of one run's code."""
 
-    def __init__(self, execution: Execution, workflow: Workflow[..., Any], ids: Ids) -> None:
-        """Serve the code of `workflow` that `execution` runs."""
+    def __init__(
+        self,
+        execution: Execution,
+        workflow: Workflow[..., Any],
+        ids: Ids,
+        on_child: Callable[[Workflow[..., Any]], None] = WorkerHooks().on_child,
+    ) -> None:
+        """Serve the code of `workflow` that `execution` runs; `on_child` is `WorkerHooks`'."""
         self._execution = execution
         self._workflow = workflow
         self._ids = ids
+        self._on_child = on_child
         replica = execution.replica
         spec = replica.created
         assert spec is not None, f"run {execution.run_id} is executed without its RunCreated"
@@ -198,6 +206,7 @@ class Operations:
     ) -> str:
         """Start a child, once; its id is journaled before it exists."""
         execution = self._execution
+        self._on_child(workflow)
         data, digest = workflow.encode_input(args, kwargs)
         name = options.reference_id or digest
         address = child_address(workflow.name, workflow.version, name)

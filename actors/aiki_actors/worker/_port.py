@@ -59,6 +59,10 @@ class ServerPort(Protocol):
         """Say that the execution under this claim broke down; the run is to be claimed again."""
         ...
 
+    def join(self) -> None:
+        """Take runs from now on, as many as the worker's settings say."""
+        ...
+
     def leave(self) -> None:
         """Take no more runs."""
         ...

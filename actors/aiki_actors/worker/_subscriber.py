@@ -24,6 +24,7 @@ from aiki_actors.kernel import (
     ActorContext,
     ActorRef,
     ChildSpec,
+    MailboxFull,
     MailboxPolicy,
     Overflow,
     Restart,
@@ -90,11 +91,12 @@ class Subscriber(Actor[Never]):
         """Begin to notice branches; executors come with assignments."""
         self._executors = context.system.supervisor(self.executors_path)
         limiter = trio.CapacityLimiter(self.settings.threads_max)
-        attempts = Attempts(self.clock, self.rng, limiter)
+        attempts = Attempts(self.clock, self.rng, limiter, self.hooks)
         self._around = Surroundings(
             self.port, attempts, self.tracker, self.ids, self.rng, self._parked, self._ended
         )
         trio.lowlevel.add_instrument(self.tracker)
+        self.port.join()
 
     async def stopping(self, reason: StopReason) -> None:  # noqa: ARG002
         """Take no more runs, let running tasks end within the grace, give the runs back."""
@@ -115,7 +117,7 @@ class Subscriber(Actor[Never]):
         self._warm.pop(run_id, None)
         ref = self._refs.get(run_id)
         if ref is not None and ref.alive:
-            ref.tell(Entries(assignment.entries))
+            self._tell(ref, assignment.entries)
             return
         workflow = self._workflow(assignment)
         if workflow is not None:
@@ -125,7 +127,15 @@ class Subscriber(Actor[Never]):
         """Tell the run's executor what happened."""
         ref = self._refs.get(run_id)
         if ref is not None and ref.alive:
+            self._tell(ref, entries)
+
+    def _tell(self, ref: ActorRef[ExecutorMessage], entries: tuple[e.Entry, ...]) -> None:
+        """Pass entries on; an executor that does not keep up is given up, and its run replayed."""
+        try:
             ref.tell(Entries(entries))
+        except MailboxFull as error:
+            LOGGER.warning("run %s is given up and claimed again: %s", ref.name, error)
+            ref.stop()
 
     def describe(self) -> str:
         """Return how many runs are here."""

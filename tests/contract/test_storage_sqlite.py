@@ -1,0 +1,682 @@
+"""What SQLite adds to the contract: group commit, errors with a name, and files that survive."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from aiki_actors.engine import RunQueued
+from aiki_actors.storage import (
+    Appended,
+    RunFilter,
+    SeqConflict,
+    SqliteSettings,
+    SqliteStorage,
+    open_sqlite,
+)
+from aiki_actors.storage.sqlite import _migrations as migrations_module, _queries as queries
+from aiki_actors.storage.sqlite._connections import Database
+from aiki_actors.storage.sqlite._errors import translate
+from aiki_actors.storage.sqlite._migrations import Migration, migrations
+from aiki_actors.storage.sqlite._writer import CallRequest
+from aiki_sdk import (
+    StorageCorrupt,
+    StorageError,
+    StorageFull,
+    StorageLocked,
+    StorageReadOnly,
+    StorageTooNew,
+    UnknownOutcome,
+)
+from aiki_sdk.protocol import RunStatus
+from tests.contract.storage_cases import NOW, QUICK, add, at, create, row, settle
+
+OK = Appended()
+IMPATIENT = attrs.evolve(QUICK, busy_timeout_s=0.05)
+
+
+async def on_writer(storage: SqliteStorage, call: Callable[[sqlite3.Connection], object]) -> None:
+    """Run something in the writing thread, in its turn."""
+    request = CallRequest(lambda connection: (call(connection), None)[1])
+    storage._writer.submit(request)
+    await request.done.wait()
+    if request.error is not None:
+        raise request.error
+
+
+class Gate:
+    """Holds the writing thread where it is, as a slow disk would."""
+
+    def __init__(self, storage: SqliteStorage) -> None:
+        self._open = threading.Event()
+        storage._writer.submit(CallRequest(self._pass))
+
+    def _pass(self, _connection: sqlite3.Connection) -> None:
+        assert self._open.wait(30)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+async def commits_of(storage: SqliteStorage) -> list[str]:
+    """Return a list that every COMMIT of the writer is added to."""
+    seen: list[str] = []
+
+    def trace(statement: str) -> None:
+        if statement == "COMMIT":
+            seen.append(statement)
+
+    await on_writer(storage, lambda connection: connection.set_trace_callback(trace))
+    return seen
+
+
+# --- Group commit ---------------------------------------------------------------------------------
+
+
+async def append_all(storage: SqliteStorage, count: int) -> list[str]:
+    """Make `count` appends wait for the thread together; return the commits that they took."""
+    commits = await commits_of(storage)
+    gate = Gate(storage)
+
+    async def write(name: str) -> None:
+        assert await storage.append([create(name)]) == [OK]
+
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(write, f"run_{number:03}")
+        await trio.testing.wait_all_tasks_blocked()
+        gate.open()
+    assert await storage.count(RunFilter("default")) == count
+    return commits
+
+
+async def test_appends_that_wait_together_share_one_transaction(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        assert len(await append_all(storage, 100)) == 1
+
+
+async def test_a_shared_transaction_is_bounded_by_its_number_of_changes(tmp_path: Path) -> None:
+    settings = attrs.evolve(QUICK, batch_changes_max=10)
+    async with open_sqlite(tmp_path / "runs.db", settings) as storage:
+        assert len(await append_all(storage, 25)) == 3
+
+
+async def test_a_shared_transaction_is_bounded_by_its_bytes(tmp_path: Path) -> None:
+    settings = attrs.evolve(QUICK, batch_bytes_max=1)
+    async with open_sqlite(tmp_path / "runs.db", settings) as storage:
+        assert len(await append_all(storage, 5)) == 5
+
+
+async def test_sharing_a_transaction_changes_nothing_for_any_append(tmp_path: Path) -> None:
+    """A refusal, and what follows it, is the affair of one append only."""
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        await storage.append([create("run_1"), add("run_1", 2)])
+        gate = Gate(storage)
+        results: dict[str, object] = {}
+
+        async def write(name: str, *changes: Any) -> None:
+            results[name] = await storage.append(changes)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write, "stale", add("run_1", 2), add("run_1", 3))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(write, "new", create("run_2"))
+            nursery.start_soon(write, "fresh", add("run_1", 3))
+            await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert results == {
+            "stale": [SeqConflict("run_1", 2), SeqConflict("run_1", 3)],
+            "new": [OK],
+            "fresh": [OK],
+        }
+
+
+async def test_a_broken_change_never_spoils_the_appends_of_others(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        gate = Gate(storage)
+        results: list[object] = []
+
+        async def write(attempt: int) -> None:
+            try:
+                results.extend(await storage.append([create(f"run_{attempt}", attempt=attempt)]))
+            except OverflowError as error:
+                results.append(type(error))
+
+        async with trio.open_nursery() as nursery:
+            for attempt in (1, 2**70, 2):
+                nursery.start_soon(write, attempt)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert sorted(map(str, results)) == ["<class 'OverflowError'>", "Appended()", "Appended()"]
+        assert await storage.count(RunFilter("default")) == 2
+
+
+# --- Errors ---------------------------------------------------------------------------------------
+
+
+async def test_a_file_belongs_to_one_runtime_at_a_time(tmp_path: Path) -> None:
+    file = tmp_path / "runs.db"
+    async with open_sqlite(file, QUICK) as storage:
+        with pytest.raises(StorageLocked, match=r"runs\.db is in use by another runtime"):
+            async with open_sqlite(file, QUICK):
+                pass
+        assert await storage.append([create("run_1")]) == [OK]
+    async with open_sqlite(file, QUICK) as storage:
+        assert await storage.run("run_1") == row("run_1")
+
+
+async def test_a_program_that_writes_is_waited_for_and_then_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "runs.db"
+    async with open_sqlite(file, IMPATIENT) as storage:
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageLocked, match=r"runs\.db is locked .*busy_timeout_s") as caught:
+            await storage.append([create("run_1")])
+        assert caught.value.retryable
+        assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+        assert await storage.run("run_1") is None
+        other.close()
+        assert await storage.append([create("run_1")]) == [OK]
+
+
+async def test_opening_waits_for_a_program_that_migrates_and_then_tells_of_it(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "runs.db"
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StorageLocked):
+        async with open_sqlite(file, IMPATIENT):
+            pass
+    other.close()
+
+
+async def test_a_full_disk_writes_nothing_and_is_survived(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        await storage.append([create("run_1")])
+        await on_writer(storage, lambda c: c.execute("PRAGMA max_page_count = 1"))
+        big = [create(f"run_x{n}", *[RunQueued("x" * 3000)] * 9) for n in range(9)]
+        with pytest.raises(StorageFull, match="free space") as caught:
+            await storage.append([add("run_1", 2), *big])
+        assert caught.value.retryable
+        assert len(await storage.journal("run_1")) == 1
+        assert await storage.count(RunFilter("default")) == 1
+        await on_writer(storage, lambda c: c.execute("PRAGMA max_page_count = 100000"))
+        assert set(await storage.append([add("run_1", 2), *big])) == {OK}
+
+
+async def test_a_read_only_database_is_told_of(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        await on_writer(storage, lambda c: c.execute("PRAGMA query_only = ON"))
+        with pytest.raises(StorageReadOnly, match=r"runs\.db cannot be written to"):
+            await storage.append([create("run_1")])
+
+
+async def test_a_file_that_is_no_database_is_told_of_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_bytes(b"not a database, just a text that is long enough to be looked at " * 20)
+    before = file.read_bytes()
+    with pytest.raises(StorageCorrupt, match=r"notes\.txt is not a SQLite database"):
+        async with open_sqlite(file):
+            pass
+    assert file.read_bytes() == before
+
+
+async def test_a_damaged_page_is_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "runs.db"
+    async with open_sqlite(file, QUICK) as storage:
+        await storage.append([create(f"run_{n:04}", *[RunQueued("x")] * 9) for n in range(500)])
+    data = bytearray(file.read_bytes())
+    for page in range(4096 * 4, len(data), 4096):
+        data[page : page + 200] = b"\xee" * 200
+    file.write_bytes(data)
+    with pytest.raises(StorageCorrupt, match=r"runs\.db is damaged .*restore a backup"):
+        async with open_sqlite(file, QUICK) as storage:
+            for number in range(500):
+                await storage.journal(f"run_{number:04}")
+
+
+async def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.db"
+    other = sqlite3.connect(file)
+    other.execute("CREATE TABLE bookmarks (url TEXT)")
+    other.close()
+    with pytest.raises(StorageError, match=r"theirs\.db belongs to another program"):
+        async with open_sqlite(file):
+            pass
+
+
+async def test_a_newer_database_is_refused_with_both_versions(tmp_path: Path) -> None:
+    file = tmp_path / "runs.db"
+    async with open_sqlite(file, QUICK):
+        pass
+    other = sqlite3.connect(file)
+    other.execute("INSERT INTO schema_version VALUES (41, 'later')")
+    other.commit()
+    other.close()
+    newest = migrations()[-1].version
+    with pytest.raises(StorageTooNew, match=rf"version 41, .* up to {newest}"):
+        async with open_sqlite(file, QUICK):
+            pass
+
+
+@pytest.mark.parametrize("name", ["missing/runs.db", "."])
+async def test_a_path_that_cannot_be_opened_is_told_of(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError, match=r"(check that .* folder|cannot be opened)"):
+        async with open_sqlite(tmp_path / name):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, StorageLocked),
+        (sqlite3.SQLITE_FULL, StorageFull),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, StorageReadOnly),
+        (sqlite3.SQLITE_CORRUPT_INDEX, StorageCorrupt),
+        (sqlite3.SQLITE_IOERR_FSYNC, StorageError),
+        (sqlite3.SQLITE_NOMEM, StorageError),
+        (None, StorageError),
+    ],
+)
+def test_every_driver_error_names_the_file(code: int | None, expected: type[StorageError]) -> None:
+    error = sqlite3.OperationalError("boom")
+    if code is not None:
+        error.sqlite_errorcode = code
+    ours = translate(error, "/data/runs.db")
+    assert type(ours) is expected
+    assert "/data/runs.db" in ours.message
+    assert "boom" in ours.message
+    assert ours.details["sqlite_errorcode"] == code
+
+
+# --- A commit that fails --------------------------------------------------------------------------
+
+
+class Flaky(sqlite3.Connection):
+    """Fails once at COMMIT: `before` it happened or `after`."""
+
+    fail: str | None = None
+
+    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT" and Flaky.fail is not None:
+            when, Flaky.fail = Flaky.fail, None
+            super().execute("COMMIT" if when == "after" else "ROLLBACK")
+            raise sqlite3.OperationalError("disk I/O error")
+        return super().execute(sql, *args)
+
+
+@pytest.fixture
+def flaky(monkeypatch: pytest.MonkeyPatch) -> type[Flaky]:
+    """Make every connection one whose next commit can be made to fail."""
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **options: connect(*args, **options, factory=Flaky)
+    )
+    monkeypatch.setattr(Flaky, "fail", None)
+    return Flaky
+
+
+@pytest.mark.parametrize("where", ["runs.db", None])
+async def test_a_commit_that_failed_but_happened_is_a_success(
+    tmp_path: Path, flaky: type[Flaky], where: str | None
+) -> None:
+    async with open_sqlite(where and tmp_path / where, QUICK) as storage:
+        flaky.fail = "after"
+        batch = [create("run_1"), create("run_1"), create("run_2")]
+        assert await storage.append(batch) == [OK, SeqConflict("run_1", 1), OK]
+        assert await storage.append([add("run_2", 2)]) == [OK]
+
+
+async def test_a_commit_that_failed_and_did_not_happen_is_an_error(
+    tmp_path: Path, flaky: type[Flaky]
+) -> None:
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        flaky.fail = "before"
+        with pytest.raises(StorageError, match="disk I/O error") as caught:
+            await storage.append([create("run_1")])
+        assert type(caught.value) is StorageError
+        assert await storage.append([create("run_1")]) == [OK]
+
+
+async def test_only_a_commit_that_cannot_be_looked_up_is_unknown(
+    tmp_path: Path, flaky: type[Flaky], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        await storage.append([create("run_1")])
+
+        def refuse(self: Database, settings: SqliteSettings) -> sqlite3.Connection:
+            raise sqlite3.OperationalError("unable to open database file")
+
+        flaky.fail = "after"
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "connect", refuse)
+            with pytest.raises(UnknownOutcome, match="cannot tell whether"):
+                await storage.append([add("run_1", 2)])
+        assert len(await storage.journal("run_1")) == 2
+        assert await storage.append([add("run_1", 3)]) == [OK]
+        # Without any entry there is nothing to look for.
+        flaky.fail = "before"
+        with pytest.raises(UnknownOutcome):
+            await storage.append([settle("run_1", 4, "n")])
+
+
+# --- Cancellation and closing ---------------------------------------------------------------------
+
+
+async def test_a_cancelled_append_returns_what_became_of_it(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        gate = Gate(storage)
+        results: list[object] = []
+        scope = trio.CancelScope()
+
+        async def write() -> None:
+            with scope:
+                results.extend(await storage.append([create("run_1"), add("run_1", 9)]))
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert results == []
+            gate.open()
+        assert results == [OK, SeqConflict("run_1", 9)]
+        assert scope.cancelled_caught, "the cancellation is delivered after the answer"
+
+
+async def test_a_cancelled_append_waits_for_the_disk_only_so_long(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        gate = Gate(storage)
+        started = trio.current_time()
+        with trio.CancelScope(deadline=started + 1):
+            with pytest.raises(UnknownOutcome, match="outcome_wait_s"):
+                await storage.append([create("run_1")])
+        assert trio.current_time() - started == pytest.approx(1 + QUICK.outcome_wait_s)
+        gate.open()
+
+
+async def test_closing_waits_for_what_was_begun(tmp_path: Path) -> None:
+    file = tmp_path / "runs.db"
+    threads = threading.active_count()
+    async with trio.open_nursery() as nursery:
+        async with open_sqlite(file, QUICK) as storage:
+            gate = Gate(storage)
+            nursery.start_soon(storage.append, [create("run_1")])
+            await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert not any(thread.name.startswith("sqlite") for thread in threading.enumerate())
+    assert threading.active_count() <= threads + 1, "only Trio's own idle worker is left"
+    with pytest.raises(StorageError, match="is closed"):
+        await storage.append([create("run_2")])
+    async with open_sqlite(file, QUICK) as storage:
+        assert await storage.run("run_1") is not None
+
+
+async def test_opening_can_be_cancelled(tmp_path: Path) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async with open_sqlite(tmp_path / "runs.db", QUICK):
+            pass
+    assert scope.cancelled_caught
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        assert await storage.append([create("run_1")]) == [OK]
+
+
+async def test_reading_connections_are_bounded_and_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[sqlite3.Connection] = []
+    connect_reader = Database.connect_reader
+
+    def counted(self: Database, settings: SqliteSettings) -> sqlite3.Connection:
+        opened.append(connect_reader(self, settings))
+        return opened[-1]
+
+    monkeypatch.setattr(Database, "connect_reader", counted)
+    settings = attrs.evolve(QUICK, readers_max=2)
+    async with open_sqlite(tmp_path / "runs.db", settings) as storage:
+        await storage.append([create("run_1")])
+        async with trio.open_nursery() as nursery:
+            for _ in range(40):
+                nursery.start_soon(storage.journal, "run_1")
+        assert 1 <= len(opened) <= 2
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError):
+            connection.execute("SELECT 1")
+
+
+# --- What the file is -----------------------------------------------------------------------------
+
+
+async def test_everything_is_there_after_closing_and_opening(tmp_path: Path) -> None:
+    file = tmp_path / "runs.db"
+    change = create("run_1", reference_id="ref", labels={"k": "v"}, due_at=at(1))
+    async with open_sqlite(file) as storage:
+        await storage.append([change, add("run_1", 2)])
+    async with open_sqlite(file) as storage:
+        assert await storage.find("default", "order", "ref") == change.projection
+        assert len(await storage.journal("run_1")) == 2
+        assert await storage.append([add("run_1", 3)]) == [OK]
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [("full", 2), ("normal", 1)])
+async def test_durability_is_what_the_settings_say(
+    tmp_path: Path, synchronous: Any, level: int
+) -> None:
+    settings = SqliteSettings(synchronous=synchronous)
+    found: list[object] = []
+    async with open_sqlite(tmp_path / "runs.db", settings) as storage:
+        for pragma in ("synchronous", "journal_mode", "foreign_keys"):
+            await on_writer(
+                storage,
+                lambda c, pragma=pragma: found.extend(c.execute(f"PRAGMA {pragma}").fetchone()),
+            )
+    assert found == [level, "wal", 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"synchronous": "off"}, {"readers_max": 0}, {"busy_timeout_s": -1}, {"batch_changes_max": 0}],
+)
+def test_settings_outside_their_bounds_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SqliteSettings(**wrong)
+
+
+async def test_migrations_are_applied_in_order_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "runs.db"
+    async with open_sqlite(file, QUICK) as storage:
+        await storage.append([create("run_1")])
+    known = migrations()
+    first = known[-1].version + 1
+    steps = [
+        Migration(first, "note", "CREATE TABLE note (text TEXT); -- a comment; with a semicolon"),
+        Migration(first + 1, "more", "INSERT INTO note VALUES ('a;b');\nDROP TABLE note;\n"),
+    ]
+    steps[0] = attrs.evolve(steps[0], script="CREATE TABLE note (text TEXT);\n")
+    monkeypatch.setattr(migrations_module, "migrations", lambda: (*known, *steps))
+    for _ in range(2):
+        async with open_sqlite(file, QUICK) as storage:
+            assert await storage.run("run_1") is not None
+    other = sqlite3.connect(file)
+    versions = other.execute("SELECT version FROM schema_version ORDER BY 1").fetchall()
+    other.close()
+    assert versions == [(number,) for number in range(1, first + 2)]
+
+
+async def test_a_migration_that_fails_leaves_the_database_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "runs.db"
+    async with open_sqlite(file, QUICK):
+        pass
+    known = migrations()
+    bad = Migration(
+        known[-1].version + 1, "bad", "CREATE TABLE note (text TEXT);\nDROP TABLE nothing;\n"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations_module, "migrations", lambda: (*known, bad))
+        with pytest.raises(StorageError, match="no such table: nothing"):
+            async with open_sqlite(file, QUICK):
+                pass
+    async with open_sqlite(file, QUICK) as storage:
+        assert await storage.append([create("run_1")]) == [OK]
+    other = sqlite3.connect(file)
+    assert other.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'note'").fetchone() == (
+        0,
+    )
+    other.close()
+
+
+async def test_a_parked_run_weighs_less_than_one_and_a_half_kibibytes(tmp_path: Path) -> None:
+    more = (RunQueued("start"), RunQueued("sleep"), RunQueued("parked"))
+    async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
+        before = await storage.size_bytes()
+        names = [f"run_01KAPZ0000000000000000{number:06}" for number in range(3000)]
+        parked = {"status": RunStatus.SLEEPING, "due_at": NOW, "input_hash": "9f" * 32}
+        await storage.append([create(name, *more, **parked) for name in names])
+        assert (await storage.size_bytes() - before) / len(names) < 1536
+
+
+# --- Plans ----------------------------------------------------------------------------------------
+
+FILTERS = [
+    RunFilter("default"),
+    RunFilter("default", status=(RunStatus.FAILED,)),
+    RunFilter("default", status=(RunStatus.FAILED, RunStatus.STALLED), workflow="order"),
+    RunFilter("default", workflow="order", version="1"),
+    RunFilter("default", version="1"),
+    RunFilter("default", reference_id="ref"),
+    RunFilter("default", parent_id="run_1", status=(RunStatus.FAILED,)),
+    RunFilter("default", labels=(("k", "v"),)),
+    RunFilter("default", labels=(("k", "v"), ("l", "w")), status=(RunStatus.FAILED,)),
+]
+STATEMENTS = {
+    "journal": queries.JOURNAL,
+    "run": queries.ONE_RUN,
+    "find": queries.FIND,
+    "ready": queries.READY,
+    "due": queries.DUE,
+    "due-after": queries.DUE_AFTER,
+    "claimed": queries.CLAIMED,
+    "notices": queries.NOTICES,
+    "ended": queries.ENDED,
+    "ended-in": queries.ENDED_IN,
+    **{f"delete-{number}": text for number, text in enumerate(queries.DELETIONS)},
+    **{
+        f"listing-{number}-{end is not None}": query.text
+        for number, where in enumerate(FILTERS)
+        for end in (None, (NOW, "run_1"))
+        if (query := queries.listing(where, 50, end)) is not None
+    },
+    **{
+        f"counting-{number}": query.text
+        for number, where in enumerate(FILTERS)
+        if (query := queries.counting(where)) is not None
+    },
+}
+# Tables that hold only what was asked for: an index of what the query is about, or its arguments.
+SCANS_ALLOWED = ("USING INDEX runs_by_readiness", "json_each", "VIRTUAL TABLE", "SUBQUERY", "scan")
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS))
+async def test_no_query_scans_a_table_or_sorts_what_an_index_orders(
+    tmp_path: Path, name: str
+) -> None:
+    plan: list[str] = []
+
+    def explain(connection: sqlite3.Connection) -> None:
+        text = STATEMENTS[name]
+        rows = connection.execute(f"EXPLAIN QUERY PLAN {text}", (0,) * text.count("?"))
+        plan.extend(detail for *_, detail in rows)
+
+    async with open_sqlite(None) as storage:
+        await on_writer(storage, explain)
+    scans = [line for line in plan if line.startswith("SCAN")]
+    bad = [line for line in scans if not any(allowed in line for allowed in SCANS_ALLOWED)]
+    several = "UNION" in STATEMENTS[name]
+    sorts = [] if several else [line for line in plan if "TEMP B-TREE FOR ORDER" in line]
+    assert not bad, plan
+    assert not sorts, plan
+
+
+# --- kill -9 --------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+import trio
+from aiki_actors.storage import open_sqlite
+from tests.contract.storage_cases import add, create
+
+async def main():
+    async with open_sqlite(sys.argv[1]) as storage:
+        async def write(name):
+            await storage.append([create(name)])
+            seq = 2
+            while True:
+                await storage.append([add(name, seq, entries=2, epoch=seq)])
+                seq += 2
+                print(name, seq - 1, flush=True)
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(write, f"run_{number}")
+
+trio.run(main)
+"""
+
+
+@pytest.mark.slow  # starts a process, and lets it write for a while
+def test_nothing_that_was_acknowledged_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    paths = [root, root / "actors", root / "sdk"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    file = tmp_path / "runs.db"
+    acknowledged: dict[str, int] = {}
+    for round_ in range(2):
+        target = tmp_path / "round" / str(round_)
+        target.mkdir(parents=True)
+        file = target / "runs.db"
+        command = [sys.executable, "-c", WRITER, str(file)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as child:
+            assert child.stdout is not None
+            acknowledged = {}
+            for _ in range(400):
+                name, seq = child.stdout.readline().split()
+                acknowledged[name] = int(seq)
+            child.send_signal(signal.SIGKILL)
+            for line in child.stdout:
+                if len(line.split()) == 2 and line.endswith("\n"):
+                    name, seq = line.split()
+                    acknowledged[name] = int(seq)
+
+        async def look(file: Path = file, acknowledged: dict[str, int] = acknowledged) -> None:
+            async with open_sqlite(file) as storage:
+                for name, last in acknowledged.items():
+                    entries = await storage.journal(name)
+                    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+                    assert len(entries) >= last
+                    assert len(entries) % 2 == 1, "a change is there whole or not at all"
+                    run = await storage.run(name)
+                    assert run is not None
+                    assert run.epoch == (len(entries) - 1 if len(entries) > 1 else 0)
+
+        trio.run(look)
+        assert len(acknowledged) == 8
