@@ -6,12 +6,13 @@ acknowledgements and resumption, one process gets for free.
 
 from __future__ import annotations
 
+import trio
 from attrs import define, field
 
 from aiki_actors import engine as e
 from aiki_actors.server import Dispatcher, Do, Runs, Session
 from aiki_actors.worker import Assignment, WorkerInbox, WorkerSettings
-from aiki_sdk import WorkflowRegistry
+from aiki_sdk import StaleClaim, WorkflowRegistry
 
 
 @define(eq=False)
@@ -25,6 +26,12 @@ class LocalSession:
     runs: Runs
     dispatcher: Dispatcher
     worker: WorkerInbox = field(init=False)
+    _cut: bool = field(default=False, init=False)
+
+    def cut(self) -> None:
+        """Carry nothing any more, either way: what becomes of a session whose worker was killed."""
+        self._cut = True
+        self.dispatcher.leave(self.worker_id)
 
     # -- what the worker says (aiki_actors.worker.ServerPort) ---------------------------------
 
@@ -32,22 +39,31 @@ class LocalSession:
         self, run_id: str, commands: tuple[e.WorkerCommand, ...]
     ) -> tuple[e.Entry, ...]:
         """Carry commands out as one change; never half-way cancelled."""
+        if self._cut:
+            await trio.lowlevel.checkpoint()
+            message = f"the session of worker {self.worker_id} was cut; its claims do not count"
+            raise StaleClaim(message)
         return await self.runs.submit(run_id, commands)
 
     async def reclaim(self, run_id: str) -> None:
         """Make a parked run whose code goes on by itself ready; this worker is asked first."""
-        await self.runs.do(run_id, e.UnparkRun())
+        if not self._cut:
+            await self.runs.do(run_id, e.UnparkRun())
 
     def dropped(self, run_id: str) -> None:
         """Note that a run is not kept warm any more."""
-        self.dispatcher.forget_warm(run_id)
+        if not self._cut:
+            self.dispatcher.forget_warm(run_id)
 
     def lost(self, run_id: str, epoch: int, reason: str) -> None:
         """Take the claim of an execution that broke down back."""
-        self.runs.tell(run_id, Do(e.LoseClaim(epoch, reason)))
+        if not self._cut:
+            self.runs.tell(run_id, Do(e.LoseClaim(epoch, reason)))
 
     def join(self) -> None:
         """Give this worker runs of every workflow that is registered now; may be said again."""
+        if self._cut:
+            return
         serves = frozenset((workflow.name, workflow.version) for workflow in self.registry)
         self.dispatcher.join(
             Session(self.worker_id, self),
@@ -65,8 +81,10 @@ class LocalSession:
 
     def assign(self, run_id: str, claim: e.ClaimRef, entries: tuple[e.Entry, ...]) -> None:
         """Have a run executed."""
-        self.worker.assign(Assignment(run_id, claim, entries))
+        if not self._cut:
+            self.worker.assign(Assignment(run_id, claim, entries))
 
     def push(self, run_id: str, entries: tuple[e.Entry, ...]) -> None:
         """Tell the worker what happened to a run."""
-        self.worker.push(run_id, entries)
+        if not self._cut:
+            self.worker.push(run_id, entries)

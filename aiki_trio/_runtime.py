@@ -50,7 +50,7 @@ from aiki_actors.server import (
     Write,
 )
 from aiki_actors.storage import Storage, micros_of
-from aiki_actors.worker import Subscriber, executors_spec
+from aiki_actors.worker import Subscriber, WorkerHooks, executors_spec
 from aiki_sdk import (
     AikiError,
     AnyWorkflow,
@@ -85,6 +85,7 @@ class Runtime:
     ids: Ids
     rng: Rng
     namespace: str
+    hooks: WorkerHooks = WorkerHooks()
     hub: Hub[Outcome] = field(factory=lambda: Hub[Outcome](), init=False)
     runs: Runs = field(init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -92,6 +93,8 @@ class Runtime:
     keeper: Keeper = field(init=False)
     client: Client = field(init=False)
     system: ActorSystem = field(init=False)
+    session: LocalSession | None = field(default=None, init=False)
+    """The way to the runtime's own worker; None while it has none."""
 
     def __attrs_post_init__(self) -> None:
         """Make the parts; the tree that runs them is made by `open_runtime`."""
@@ -175,7 +178,7 @@ class Runtime:
         )
         system.root.start_child(ChildSpec("timers", lambda: TimersActor(self.timers)))
         if len(self.registry):
-            self._start_worker(system)
+            self.start_worker()
         blocked = self.settings.blocked_after
         if blocked is not None:
             limit_s = blocked.total_seconds()
@@ -204,9 +207,24 @@ class Runtime:
             return error
         return None
 
-    def _start_worker(self, system: ActorSystem) -> None:
+    def register(self, workflow: AnyWorkflow) -> None:
+        """Let clients start this workflow by name, and the runtime's worker execute it.
+
+        Raises:
+            DuplicateName: another workflow has its name and version.
+
+        """
+        if workflow in self.registry:
+            return
+        self.registry.add(workflow)
+        session = self.session
+        if session is not None and session.worker_id in self.dispatcher.sessions:
+            session.join()
+
+    def start_worker(self) -> None:
+        """Start the worker, under a new id; the one before it, if there was any, has ended."""
         worker = self.settings.worker
-        session = LocalSession(
+        session = self.session = LocalSession(
             self.ids.worker_id(), self.namespace, self.registry, worker, self.runs, self.dispatcher
         )
 
@@ -220,11 +238,12 @@ class Runtime:
                 self.ids,
                 self.rng,
                 "worker/executors",
+                self.hooks,
             )
             return session.worker
 
         grace = worker.shutdown_grace_s + DRAIN_S
-        system.root.start_supervisor(
+        self.system.root.start_supervisor(
             SupervisorSpec(
                 id="worker",
                 strategy=Strategy.ONE_FOR_ALL,
@@ -276,8 +295,15 @@ async def open_runtime(
             rng=rng or SystemRng(),
             namespace=namespace,
         )
-        # Chance for restart delays only, fed from the runtime's own source.
-        jitter = random.Random(runtime.rng.random())  # noqa: S311
-        async with open_system("runtime", runtime.root_spec(), rng=jitter) as system:
-            runtime.start(system)
+        async with running(runtime):
             yield runtime
+
+
+@asynccontextmanager
+async def running(runtime: Runtime) -> AsyncGenerator[None]:
+    """Run the tree of a runtime that was put together by hand, on storage that is open."""
+    # Chance for restart delays only, fed from the runtime's own source.
+    jitter = random.Random(runtime.rng.random())  # noqa: S311
+    async with open_system("runtime", runtime.root_spec(), rng=jitter) as system:
+        runtime.start(system)
+        yield

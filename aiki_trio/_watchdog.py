@@ -22,6 +22,9 @@ from aiki_sdk import Run
 
 LOGGER: Final = logging.getLogger("aiki.watchdog")
 
+WAITING_FOR_IO: Final = "get_events"
+"""Trio's function that waits for the operating system; there the loop is not blocked."""
+
 STACK_MAX: Final = 20
 """Frames of the stack that are logged, the innermost last."""
 
@@ -58,7 +61,8 @@ class Watchdog:
 
     def _report(self) -> None:
         frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        if frame is None:
+        if frame is None or frame.f_code.co_name == WAITING_FOR_IO:
+            # The loop is idle: the machine is too busy for both threads, the code is not to blame.
             return
         self.reports += 1
         run = _run_in(frame)

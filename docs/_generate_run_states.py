@@ -141,10 +141,10 @@ def type_text(annotation: object) -> str:
     return re.sub(r"[\w.]+\.(?=\w)", "", text)
 
 
-def field_text(field: attrs.Attribute[object]) -> str:
-    """Name a field, its type and whether it may be left out."""
+def field_text(cls: type[Body], field: attrs.Attribute[object]) -> str:
+    """Name a field, its type as the source has it, and whether it may be left out."""
     optional = "" if field.default is attrs.NOTHING else " (optional)"
-    return f"{code(field.name)}: {code(type_text(field.type))}{optional}"
+    return f"{code(field.name)}: {code(type_text(cls.__annotations__[field.name]))}{optional}"
 
 
 def entry_rows() -> Iterator[list[str]]:
@@ -156,7 +156,7 @@ def entry_rows() -> Iterator[list[str]]:
 def fields_text(cls: type[Body]) -> str:
     """List the fields of a kind of entry."""
     assert attrs.has(cls), f"{cls.__name__} is no attrs class"
-    return "<br>".join(map(field_text, attrs.fields(cls))) or "none"
+    return "<br>".join(field_text(cls, field) for field in attrs.fields(cls)) or "none"
 
 
 def page() -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import attrs
 import pytest
 import trio
-import trio.testing
 
 from aiki_actors.engine import Call, Entry, Micros, RunQueued, TaskSucceeded
 from aiki_actors.storage import (
@@ -214,7 +214,11 @@ async def test_the_first_of_two_with_a_reference_id_in_one_batch_has_it(storage:
 
 
 async def test_a_superseded_run_gives_its_reference_id_up(storage: Storage) -> None:
-    ended = {"status": RunStatus.COMPLETED, "ended_at": at(2), "reference_id": "ref"}
+    ended: dict[str, Any] = {
+        "status": RunStatus.COMPLETED,
+        "ended_at": at(2),
+        "reference_id": "ref",
+    }
     await storage.append([create("run_1", reference_id="ref"), add("run_1", 2, **ended)])
     again = create("run_2", reference_id="ref", supersedes="run_1", created_at=at(3))
     assert await storage.append([again]) == [OK]
@@ -505,7 +509,7 @@ async def test_claimed_runs_come_in_order_of_id(storage: Storage) -> None:
 async def test_runs_that_ended_long_ago_are_deleted_with_all_that_is_theirs(
     storage: Storage,
 ) -> None:
-    done = {"status": RunStatus.COMPLETED}
+    done: dict[str, Any] = {"status": RunStatus.COMPLETED}
     labels = {"k": "v", "l": "w"}
     owed = notice("run_1", 1, 0, "run_9")
     await storage.append(

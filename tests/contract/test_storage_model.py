@@ -307,6 +307,14 @@ async def check_sweeps(storage: Storage, model: Model) -> None:
     assert await storage.notices(limit=99) == [model.owed[one] for one in sorted(model.owed)]
 
 
+async def play_deletion(operation: Deletion, model: Model, storages: Sequence[Storage]) -> None:
+    before, limit, namespace = operation.before, operation.limit, operation.namespace
+    answer = model.delete_ended(before, limit, namespace)
+    for storage in storages:
+        deleted = await storage.delete_ended(before=before, limit=limit, namespace=namespace)
+        assert deleted == answer
+
+
 async def play(history: Sequence[Sequence[Move] | Deletion], wheres: Sequence[RunFilter]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with AsyncExitStack() as stack:
@@ -316,10 +324,7 @@ async def play(history: Sequence[Sequence[Move] | Deletion], wheres: Sequence[Ru
             model = Model()
             for operation in history:
                 if isinstance(operation, Deletion):
-                    args = {"limit": operation.limit, "namespace": operation.namespace}
-                    answer: object = model.delete_ended(operation.before, **args)
-                    for storage in storages:
-                        assert await storage.delete_ended(before=operation.before, **args) == answer
+                    await play_deletion(operation, model, storages)
                 else:
                     changes = changes_of(operation, model)
                     answer = model.append(changes)
@@ -329,7 +334,7 @@ async def play(history: Sequence[Sequence[Move] | Deletion], wheres: Sequence[Ru
                 await check(storage, model, wheres)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(history=operations, wheres=st.lists(filters, min_size=1, max_size=4))
 def test_every_adapter_answers_what_the_model_answers(
     history: list[list[Move] | Deletion], wheres: list[RunFilter]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -242,10 +243,14 @@ async def test_a_damaged_page_is_told_of(tmp_path: Path) -> None:
     for page in range(4096 * 4, len(data), 4096):
         data[page : page + 200] = b"\xee" * 200
     file.write_bytes(data)
-    with pytest.raises(StorageCorrupt, match=r"runs\.db is damaged .*restore a backup"):
+
+    async def read_all() -> None:
         async with open_sqlite(file, QUICK) as storage:
             for number in range(500):
                 await storage.journal(f"run_{number:04}")
+
+    with pytest.raises(StorageCorrupt, match=r"runs\.db is damaged .*restore a backup"):
+        await read_all()
 
 
 async def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
@@ -404,9 +409,11 @@ async def test_a_cancelled_append_waits_for_the_disk_only_so_long(
     async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
         gate = Gate(storage)
         started = trio.current_time()
-        with trio.CancelScope(deadline=started + 1):
-            with pytest.raises(UnknownOutcome, match="outcome_wait_s"):
-                await storage.append([create("run_1")])
+        with (
+            trio.CancelScope(deadline=started + 1),
+            pytest.raises(UnknownOutcome, match="outcome_wait_s"),
+        ):
+            await storage.append([create("run_1")])
         assert trio.current_time() - started == pytest.approx(1 + QUICK.outcome_wait_s)
         gate.open()
 
@@ -481,12 +488,13 @@ async def test_durability_is_what_the_settings_say(
 ) -> None:
     settings = SqliteSettings(synchronous=synchronous)
     found: list[object] = []
-    async with open_sqlite(tmp_path / "runs.db", settings) as storage:
+
+    def look(connection: sqlite3.Connection) -> None:
         for pragma in ("synchronous", "journal_mode", "foreign_keys"):
-            await on_writer(
-                storage,
-                lambda c, pragma=pragma: found.extend(c.execute(f"PRAGMA {pragma}").fetchone()),
-            )
+            found.extend(connection.execute(f"PRAGMA {pragma}").fetchone())
+
+    async with open_sqlite(tmp_path / "runs.db", settings) as storage:
+        await on_writer(storage, look)
     assert found == [level, "wal", 1]
 
 
@@ -530,11 +538,11 @@ async def test_a_migration_that_fails_leaves_the_database_as_it_was(
         pass
     known = migrations()
     bad = Migration(
-        known[-1].version + 1, "bad", "CREATE TABLE note (text TEXT);\nDROP TABLE nothing;\n"
+        known[-1].version + 1, "bad", "CREATE TABLE note (text TEXT);\nDROP TABLE missing;\n"
     )
     with monkeypatch.context() as patch:
         patch.setattr(migrations_module, "migrations", lambda: (*known, bad))
-        with pytest.raises(StorageError, match="no such table: nothing"):
+        with pytest.raises(StorageError, match="no such table: missing"):
             async with open_sqlite(file, QUICK):
                 pass
     async with open_sqlite(file, QUICK) as storage:
@@ -551,7 +559,11 @@ async def test_a_parked_run_weighs_less_than_one_and_a_half_kibibytes(tmp_path: 
     async with open_sqlite(tmp_path / "runs.db", QUICK) as storage:
         before = await storage.size_bytes()
         names = [f"run_01KAPZ0000000000000000{number:06}" for number in range(3000)]
-        parked = {"status": RunStatus.SLEEPING, "due_at": NOW, "input_hash": "9f" * 32}
+        parked: dict[str, Any] = {
+            "status": RunStatus.SLEEPING,
+            "due_at": NOW,
+            "input_hash": "9f" * 32,
+        }
         await storage.append([create(name, *more, **parked) for name in names])
         assert (await storage.size_bytes() - before) / len(names) < 1536
 
@@ -593,8 +605,11 @@ STATEMENTS = {
         if (query := queries.counting(where)) is not None
     },
 }
-# Tables that hold only what was asked for: an index of what the query is about, or its arguments.
-SCANS_ALLOWED = ("USING INDEX runs_by_readiness", "json_each", "VIRTUAL TABLE", "SUBQUERY", "scan")
+harmless_scan = re.compile(
+    # Of the queue's own index in its order, of an arm's page, of values that are given.
+    r"SCAN (runs USING INDEX runs_by_readiness"
+    r"|\(?subquery-\d+\)?|CONSTANT ROW|(json_each|label) VIRTUAL TABLE.*)$"
+)
 
 
 @pytest.mark.parametrize("name", sorted(STATEMENTS))
@@ -610,10 +625,10 @@ async def test_no_query_scans_a_table_or_sorts_what_an_index_orders(
 
     async with open_sqlite(None) as storage:
         await on_writer(storage, explain)
-    scans = [line for line in plan if line.startswith("SCAN")]
-    bad = [line for line in scans if not any(allowed in line for allowed in SCANS_ALLOWED)]
-    several = "UNION" in STATEMENTS[name]
-    sorts = [] if several else [line for line in plan if "TEMP B-TREE FOR ORDER" in line]
+    bad = [line for line in plan if line.startswith("SCAN") and not harmless_scan.match(line)]
+    # The pages of several statuses are merged; each of them comes in order.
+    merged = "UNION" in STATEMENTS[name]
+    sorts = [line for line in plan if "TEMP B-TREE FOR ORDER" in line and not merged]
     assert not bad, plan
     assert not sorts, plan
 

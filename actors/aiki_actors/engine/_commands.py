@@ -188,6 +188,14 @@ class AwaitChild(WorkerCommand):
 
 
 @frozen
+class StartTimeout(WorkerCommand):
+    """The code does something durable inside a durable timeout; `duration` from now on."""
+
+    call: Call
+    duration: Micros
+
+
+@frozen
 class AbandonWait(WorkerCommand):
     """The code gave a wait up; what it may have consumed meanwhile goes back."""
 
@@ -320,6 +328,7 @@ Command = (
     | StartSleep
     | AwaitEvent
     | AwaitChild
+    | StartTimeout
     | AbandonWait
     | StartChild
     | RecordValue

@@ -187,6 +187,8 @@ def _elapse(state: RunState, _command: c.Elapse, by: Circumstances) -> Decision:
             resolved.append(e.SleepEnded(call, Slept.ELAPSED))
         elif wait.kind is WaitKind.RETRY:
             resolved.append(e.RetryDue(call))
+        elif wait.kind is WaitKind.TIMEOUT:
+            resolved.append(e.TimeoutReached(call))
         else:
             resolved.append(e.WaitTimedOut(call))
     return wake(state, tuple(resolved), "time", by)
@@ -236,7 +238,9 @@ def _stall(state: RunState, command: c.StallRun, _by: Circumstances) -> Decision
     return (e.RunStalled(command.reason),)
 
 
-def _note_fork(_state: RunState, command: c.NoteFork, _by: Circumstances) -> Decision:
+def _note_fork(state: RunState, command: c.NoteFork, _by: Circumstances) -> Decision:
+    if command.fork_id in state.forks:
+        return NOTHING
     return (e.RunForked(command.fork_id, command.at),)
 
 

@@ -143,6 +143,20 @@ def _await_child(state: RunState, command: c.AwaitChild, by: Circumstances) -> D
     return (e.ChildWaitStarted(command.call, command.child_id, _due(command.timeout, by)),)
 
 
+def _start_timeout(state: RunState, command: c.StartTimeout, by: Circumstances) -> Decision:
+    refused = _check_length(f"timeout {command.call.address!r}", command.duration, by)
+    if refused is not None:
+        return refused
+    if command.call in state.waits or command.call in state.settled:
+        return NOTHING
+    if too_long := _too_long(state, by):
+        return too_long
+    if command.duration <= 0:
+        return (e.TimeoutReached(command.call),)
+    due = Micros(by.now + command.duration)
+    return (e.TimeoutStarted(command.call, command.duration, due),)
+
+
 def _abandon(state: RunState, command: c.AbandonWait, _by: Circumstances) -> Decision:
     if command.call in state.waits:
         return (e.WaitAbandoned(command.call),)
@@ -279,6 +293,7 @@ WORKER_RULES: Final[Mapping[type[Any], Rule]] = {
     c.StartSleep: _start_sleep,
     c.AwaitEvent: _await_event,
     c.AwaitChild: _await_child,
+    c.StartTimeout: _start_timeout,
     c.AbandonWait: _abandon,
     c.StartChild: _start_child,
     c.RecordValue: _record_value,

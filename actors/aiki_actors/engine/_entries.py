@@ -269,6 +269,24 @@ class WaitAbandoned(Body):
 
 
 @frozen
+class TimeoutStarted(Body):
+    """The first durable operation inside a durable timeout's scope was met: its time runs."""
+
+    kind: ClassVar[str] = "timeout-started"
+    call: Call
+    duration: Micros
+    due_at: Micros
+
+
+@frozen
+class TimeoutReached(Body):
+    """The time of a durable timeout is over; its scope is cancelled in this place of the order."""
+
+    kind: ClassVar[str] = "timeout-reached"
+    call: Call
+
+
+@frozen
 class ChildStarted(Body):
     """The run starts a child; written before the child exists, which is created by this id once."""
 

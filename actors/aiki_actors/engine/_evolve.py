@@ -161,7 +161,13 @@ def _sleep_ended(state: RunState, body: e.SleepEnded, _entry: Entry) -> None:
     _progress(state)
 
 
-def _timed_out(state: RunState, body: e.WaitTimedOut, _entry: Entry) -> None:
+def _timeout_started(state: RunState, body: e.TimeoutStarted, entry: Entry) -> None:
+    _open(state, body.call, Wait(WaitKind.TIMEOUT, body.call.address, body.due_at, entry.at))
+
+
+def _timed_out(
+    state: RunState, body: e.WaitTimedOut | e.TimeoutReached, _entry: Entry
+) -> None:
     state.waits.pop(body.call, None)
     state.settled.add(body.call)
     _progress(state)
@@ -238,6 +244,10 @@ def _published(state: RunState, body: e.ValuePublished, _entry: Entry) -> None:
 
 def _continued(state: RunState, body: e.RunContinued, _entry: Entry) -> None:
     state.outcome = Outcome(continued_as=body.continued_as)
+
+
+def _forked(state: RunState, body: e.RunForked, _entry: Entry) -> None:
+    state.forks[body.fork_id] = body.at
 
 
 def _paused(state: RunState, _body: e.RunPaused, _entry: Entry) -> None:
@@ -322,6 +332,8 @@ CHANGES: Final[Mapping[type[Body], Callable[[RunState, Any, Entry], None]]] = {
     e.SleepStarted: _sleep_started,
     e.SleepEnded: _sleep_ended,
     e.WaitTimedOut: _timed_out,
+    e.TimeoutStarted: _timeout_started,
+    e.TimeoutReached: _timed_out,
     e.WaitAbandoned: _abandoned,
     e.EventAccepted: _event_accepted,
     e.EventWaitStarted: _event_wait,
@@ -335,6 +347,7 @@ CHANGES: Final[Mapping[type[Body], Callable[[RunState, Any, Entry], None]]] = {
     e.EventSent: _said,
     e.QuestionAnswered: _said,
     e.RunContinued: _continued,
+    e.RunForked: _forked,
     e.RunPaused: _paused,
     e.RunResumed: _resumed,
     e.CancelRequested: _cancel_requested,

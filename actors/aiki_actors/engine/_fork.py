@@ -28,6 +28,7 @@ _COPIED: Final = (
     e.ValuePublished,
     e.EventSent,
     e.QuestionAnswered,
+    e.TimeoutReached,
 )
 
 

@@ -103,6 +103,7 @@ class RunState:
         items: what was accepted, by seq; an item that was consumed may yet be returned.
         values: the last value published under each key.
         references: (event name, reference id) pairs accepted so far.
+        forks: runs that were made of this one's history, and up to which seq.
 
     """
 
@@ -131,6 +132,7 @@ class RunState:
     unread: dict[str, deque[int]] = Factory(lambda: dict[str, deque[int]]())
     references: set[tuple[str, str]] = Factory(lambda: set[tuple[str, str]]())
     children: dict[str, Child] = Factory(lambda: dict[str, Child]())
+    forks: dict[str, int] = Factory(lambda: dict[str, int]())
     cancel: CancelState | None = None
     stalled: str | None = None
     outcome: Outcome | None = None
@@ -192,11 +194,13 @@ def status_of(state: RunState) -> RunStatus:
         return RunStatus.PAUSED
     if state.phase is not Phase.WAITING:
         return RunStatus(state.phase.value)
-    timed = [wait for wait in state.waits.values() if wait.due_at is not None]
+    # A durable timeout is no wait of its own: it bounds those inside it, and they say what goes on.
+    waits = [wait for wait in state.waits.values() if wait.kind is not WaitKind.TIMEOUT]
+    timed = [wait for wait in waits if wait.due_at is not None]
     if timed:
         first = min(timed, key=lambda wait: wait.due_at or 0)
         return _WAITING_STATUS[first.kind]
-    kinds = {wait.kind for wait in state.waits.values()}
+    kinds = {wait.kind for wait in waits}
     for kind in _OPEN_ENDED:
         if kind in kinds:
             return _WAITING_STATUS[kind]

@@ -68,7 +68,7 @@ def run_info(state: e.RunState) -> RunInfo:
 
 
 def _wait_info(wait: e.Wait) -> WaitInfo:
-    name = wait.name.removeprefix("sleep:")
+    name = wait.name.removeprefix("sleep:").removeprefix("timeout:")
     return WaitInfo(
         kind=wait.kind, name=name, due_at=_optional(wait.due_at), since=to_datetime(wait.since)
     )

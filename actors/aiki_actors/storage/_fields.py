@@ -114,8 +114,8 @@ _PLAIN: Final[Mapping[str, tuple[Write, Read]]] = {
 }
 """How a field is written into and read from the plain part, by its annotation."""
 
-_TIME: Final = (micros_to_iso, _read_time)
-_DURATION: Final = (micros_to_seconds, _read_duration)
+_TIME: Final[tuple[Write, Read]] = (micros_to_iso, _read_time)
+_DURATION: Final[tuple[Write, Read]] = (micros_to_seconds, _read_duration)
 converter: Final = Converter(detailed_validation=False)
 
 

@@ -57,6 +57,7 @@ class Execution:
         released: why the claim is to be given back after an eviction; None: it is not.
         cancelled_at: seq of the cancellation, once the code was told.
         diverged: why code and journal do not fit together, once they do not.
+        epoch: epoch of the last claim that was noticed.
         last_at: time of the last result the code was given; what `run.now()` says.
 
     """
@@ -66,7 +67,7 @@ class Execution:
     tracker: BranchTracker
     call: TaskCaller
     on_branched: Callable[[], None]
-    on_parked: Callable[[], None]
+    on_parked: Callable[[int], None]
     replica: Replica = Factory(Replica)
     tracks: Tracks = Factory(Tracks)
     scope: trio.CancelScope = Factory(trio.CancelScope)
@@ -81,6 +82,7 @@ class Execution:
     diverged: AikiError | None = None
     last_at: e.Micros = e.Micros(0)
     loaded_seq: int = 0
+    epoch: int = 0
     sequencer: Sequencer = Factory(Sequencer, takes_self=True)
     _abandoned: list[e.Call] = Factory(lambda: list[e.Call]())
     _claimed: trio.Event | None = None
@@ -114,6 +116,7 @@ class Execution:
             self.sequencer.push(cancel, None)
         self.replica.touched.clear()
         self.loaded_seq = self.replica.seq
+        self.epoch = 0 if self.replica.claim is None else self.replica.claim.epoch
         self.last_at = self.replica.created_at
 
     def feed(self, entries: tuple[e.Entry, ...]) -> None:
@@ -164,10 +167,11 @@ class Execution:
                 if self.frozen == "paused":
                     self.thaw()
             case e.RunClaimed():
+                self.epoch = body.epoch
                 if self._claimed is not None:
                     self._claimed.set()
             case e.RunParked():
-                self.on_parked()
+                self.on_parked(self.epoch)
             case (
                 e.ClaimReleased()
                 | e.ClaimLost()
@@ -433,6 +437,7 @@ class Execution:
             raise RunEvicted from None
         except AikiError as error:
             if not error.retryable:
+                self._abandoned = given_up + self._abandoned
                 raise
             with trio.CancelScope(shield=True):
                 entries = await self._insist(commands)

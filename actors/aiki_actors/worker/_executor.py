@@ -75,7 +75,7 @@ class Surroundings:
     tracker: BranchTracker
     ids: Ids
     rng: Rng
-    on_parked: Callable[[str], None]
+    on_parked: Callable[[str, int], None]
     on_ended: Callable[[ActorRef[ExecutorMessage]], None]
 
 
@@ -101,7 +101,7 @@ class Executor(Actor[ExecutorMessage]):
             around.tracker,
             around.attempts.call,
             lambda: context.ref.tell(Branched()),
-            lambda: around.on_parked(self.assignment.run_id),
+            lambda epoch: around.on_parked(self.assignment.run_id, epoch),
         )
         self.execution.load(self.assignment.entries)
         context.start_soon(self._guard)

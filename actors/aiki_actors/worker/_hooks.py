@@ -27,10 +27,6 @@ class Invoke(Protocol):
         ...
 
 
-def _unheard(_workflow: AnyWorkflow) -> None:
-    """Stand in where nobody wants to know."""
-
-
 @frozen
 class WorkerHooks:
     """The hooks of one worker.
@@ -42,4 +38,4 @@ class WorkerHooks:
     """
 
     invoke: Invoke | None = None
-    on_child: Callable[[AnyWorkflow], None] = _unheard
+    on_child: Callable[[AnyWorkflow], None] | None = None

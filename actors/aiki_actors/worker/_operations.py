@@ -37,7 +37,6 @@ from aiki_sdk.protocol import RunStatus, Slept
 
 from ._branches import Branch
 from ._execution import Execution
-from ._hooks import WorkerHooks
 from ._slots import Slot
 
 T = TypeVar("T")
@@ -58,7 +57,7 @@ class Operations:
         execution: Execution,
         workflow: Workflow[..., Any],
         ids: Ids,
-        on_child: Callable[[Workflow[..., Any]], None] = WorkerHooks().on_child,
+        on_child: Callable[[Workflow[..., Any]], None] | None = None,
     ) -> None:
         """Serve the code of `workflow` that `execution` runs; `on_child` is `WorkerHooks`'."""
         self._execution = execution
@@ -206,7 +205,8 @@ class Operations:
     ) -> str:
         """Start a child, once; its id is journaled before it exists."""
         execution = self._execution
-        self._on_child(workflow)
+        if self._on_child is not None:
+            self._on_child(workflow)
         data, digest = workflow.encode_input(args, kwargs)
         name = options.reference_id or digest
         address = child_address(workflow.name, workflow.version, name)

@@ -84,6 +84,7 @@ class Subscriber(Actor[Never]):
     _refs: dict[str, ActorRef[ExecutorMessage]] = field(
         factory=lambda: dict[str, ActorRef[ExecutorMessage]](), init=False
     )
+    _epochs: dict[str, int] = field(factory=lambda: dict[str, int](), init=False)
     _warm: OrderedDict[str, None] = field(factory=lambda: OrderedDict[str, None](), init=False)
     _around: Surroundings = field(init=False)
 
@@ -116,8 +117,14 @@ class Subscriber(Actor[Never]):
         run_id = assignment.run_id
         self._warm.pop(run_id, None)
         ref = self._refs.get(run_id)
+        self._epochs[run_id] = assignment.claim.epoch
         if ref is not None and ref.alive:
             self._tell(ref, assignment.entries)
+            return
+        if assignment.entries[0].seq > 1:
+            # The server was not told in time that the run is not kept warm here any more.
+            self._epochs.pop(run_id, None)
+            self.port.lost(run_id, assignment.claim.epoch, "the run was evicted meanwhile")
             return
         workflow = self._workflow(assignment)
         if workflow is not None:
@@ -157,13 +164,19 @@ class Subscriber(Actor[Never]):
             mailbox=MailboxPolicy(self.settings.mailbox_max, Overflow.REFUSE),
         )
 
-    def _parked(self, run_id: str) -> None:
-        """Keep a parked run warm; if there are too many, evict the one parked longest ago."""
+    def _parked(self, run_id: str, epoch: int) -> None:
+        """Keep a parked run warm; if there are too many, evict the one parked longest ago.
+
+        Not one that was assigned again before its executor has heard that it is parked.
+        """
+        if self._epochs.get(run_id, epoch) > epoch:
+            return
         self._warm[run_id] = None
         self._warm.move_to_end(run_id)
         while len(self._warm) > self.settings.warm_max:
             oldest, _ = self._warm.popitem(last=False)
             self.port.dropped(oldest)
+            self._epochs.pop(oldest, None)
             ref = self._refs.pop(oldest, None)
             if ref is not None:
                 ref.stop()
@@ -172,6 +185,7 @@ class Subscriber(Actor[Never]):
         """Forget an executor, unless its run has another one by now."""
         if self._refs.get(ref.name) is ref:
             del self._refs[ref.name]
+            self._epochs.pop(ref.name, None)
             self._warm.pop(ref.name, None)
             self.port.dropped(ref.name)
 

@@ -58,6 +58,7 @@ class WaitKind(StrEnum):
     EVENT = "event"
     CHILD = "child"
     RETRY = "retry"
+    TIMEOUT = "timeout"
 
 
 class OnConflict(StrEnum):

@@ -58,10 +58,17 @@ SLEEPS: Final = (
     *(Call(f"sleep:{name}") for name in ("cool-off", "late")),
     Call("sleep:late", "0.1"),
 )
+TIMEOUTS: Final = (Call("timeout:patience"), Call("timeout:patience", "0.1"))
 EVENT_WAITS: Final = tuple(Call(f"event:{name}", index=n) for name in EVENTS for n in range(3))
 CHILD_WAITS: Final = tuple(Call(f"wait-child:{child}") for child in CHILDREN)
 VALUES: Final = (Call("local:now"), Call("local:flip"))
-CALLS: Final = (*TASKS, *SLEEPS, *EVENT_WAITS, *CHILD_WAITS, *VALUES)
+PUBLISHED: Final = (Call("publish:progress:9f"), Call("publish:progress:a0"))
+SENT: Final = (Call("send:run_other:paid:9f"),)
+ANSWERS: Final = (Call("answer:1"), Call("answer:2"))
+CALLS: Final = (
+    *(*TASKS, *SLEEPS, *TIMEOUTS, *EVENT_WAITS, *CHILD_WAITS),
+    *(*VALUES, *PUBLISHED, *SENT, *ANSWERS),
+)
 
 
 def spec(**changes: Any) -> en.RunCreated:
@@ -121,6 +128,14 @@ def _start_child(child_id: str, policy: OnParentEnd, depth: int, *, claim: Claim
     return en.StartChild(Call(f"child:{child_id}"), child_id, created, policy, claim=claim)
 
 
+_HISTORY: Final = (
+    en.RunClaimed(en.FORK_WORKER, 1, "fork-claim"),
+    en.TaskSucceeded(TASKS[0], 1, "kept"),
+    en.ClaimReleased("fork"),
+)
+"""What a fork begins with, short of its start."""
+
+
 def _asked(make: Callable[..., Any], *pools: Sequence[Any]) -> list[Any]:
     """Make every command that a client can say, over the product of what its fields can be."""
     return [make(*values) for values in product(*pools)]
@@ -137,6 +152,7 @@ def every_command() -> Mapping[type[Any], Sequence[Any]]:
     specs_again = (spec(), spec(events=EVENTS), spec(timeout=SPANS[-1]), spec(depth=3))
     return {
         en.CreateRun: _asked(en.CreateRun, specs_again),
+        en.ForkRun: _asked(en.ForkRun, specs_again, (_HISTORY,)),
         en.AcceptEvent: _asked(en.AcceptEvent, _NAMES, _OUTPUTS, (None, None, "ref-1", "ref-2")),
         en.PauseRun: _asked(en.PauseRun, _REASONS),
         en.ResumeRun: _asked(en.ResumeRun),
@@ -150,15 +166,21 @@ def every_command() -> Mapping[type[Any], Sequence[Any]]:
         en.UnparkRun: _asked(en.UnparkRun),
         en.LoseClaim: _asked(en.LoseClaim, (CURRENT_EPOCH, CURRENT_EPOCH, 1), ("gone",)),
         en.StallRun: _asked(en.StallRun, ("nobody serves it",)),
+        en.NoteFork: _asked(en.NoteFork, ("run_fork",), (1, 3)),
         en.EndChild: _asked(en.EndChild, CHILDREN, _ENDS, _OUTPUTS, (None, ERROR)),
         en.RecordSuccess: _said(en.RecordSuccess, TASKS, _ATTEMPTS, _OUTPUTS),
         en.RecordFailure: _said(en.RecordFailure, TASKS, _ATTEMPTS, (ERROR,), (None, *SPANS)),
         en.StartSleep: _said(en.StartSleep, SLEEPS, _LENGTHS),
+        en.StartTimeout: _said(en.StartTimeout, TIMEOUTS, _LENGTHS),
         en.AwaitEvent: _said(_await_event, EVENT_WAITS, (*[None] * 4, "unheard-of"), _TIMEOUTS),
         en.AwaitChild: _said(_await_child, CHILDREN, _TIMEOUTS),
         en.AbandonWait: _said(en.AbandonWait, CALLS),
         en.StartChild: _said(_start_child, CHILDREN, tuple(OnParentEnd), (1, 1, 1, 3)),
         en.RecordValue: _said(en.RecordValue, VALUES, _OUTPUTS),
+        en.PublishValue: _said(en.PublishValue, PUBLISHED, ("progress", "eta"), _OUTPUTS),
+        en.SendEvent: _said(en.SendEvent, SENT, ("run_other",), EVENTS, _OUTPUTS),
+        en.AnswerQuestion: _said(en.AnswerQuestion, ANSWERS, (1, 3), _OUTPUTS, (None, "no")),
+        en.ContinueRun: _said(en.ContinueRun, ("run_next",), (spec(continued_from=RUN_ID),)),
         en.ParkRun: _said(en.ParkRun, (*[EVERY_WAIT] * 8, (), CALLS[-1:]), (True, False)),
         en.ReleaseClaim: _said(en.ReleaseClaim, ("shutdown",)),
         en.CompleteRun: _said(en.CompleteRun, _OUTPUTS),
@@ -186,6 +208,7 @@ _WEIGHTS: Final[Mapping[type[Any], int]] = {
     en.AwaitEvent: 16,
     en.CancelRun: 1,
     en.CompleteRun: 1,
+    en.ContinueRun: 1,
     en.CreateRun: 1,
     en.Diverge: 1,
     en.Elapse: 12,
@@ -199,6 +222,7 @@ _WEIGHTS: Final[Mapping[type[Any], int]] = {
     en.StallRun: 1,
     en.StartChild: 12,
     en.StartSleep: 12,
+    en.StartTimeout: 8,
     en.TerminateRun: 1,
     en.UnparkRun: 1,
 }

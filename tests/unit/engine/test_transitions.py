@@ -35,6 +35,8 @@ EXAMPLES: dict[type[Body], Body] = {
         en.RetryDue(CALL),
         en.SleepStarted(Call("sleep:late"), AT, AT),
         en.SleepEnded(Call("sleep:late"), Slept.ELAPSED),
+        en.TimeoutStarted(Call("timeout:patience"), AT, AT),
+        en.TimeoutReached(Call("timeout:patience")),
         en.EventAccepted("paid", 1),
         en.EventWaitStarted(WAIT, "paid"),
         en.EventConsumed(WAIT, "paid", 3),
@@ -45,6 +47,9 @@ EXAMPLES: dict[type[Body], Body] = {
         en.ChildStarted(Call("child"), "run_new", "w", "1", OnParentEnd.ABANDON, spec()),
         en.ChildEnded(CHILD, RunStatus.COMPLETED),
         en.ValueRecorded(Call("local:now"), 1),
+        en.ValuePublished(Call("publish:progress"), "progress", 1),
+        en.EventSent(Call("send:run_other"), "run_other", "paid", 1),
+        en.QuestionAnswered(Call("answer:3"), 3, "yes"),
         en.RunPaused(),
         en.RunResumed(),
         en.CancelRequested(None, AT),
@@ -53,6 +58,8 @@ EXAMPLES: dict[type[Body], Body] = {
         en.RunStalled("poison"),
         en.RunRequeued(),
         en.RunCompleted(None),
+        en.RunContinued("run_next", spec()),
+        en.RunForked("run_fork", 3),
         en.RunFailed(ERROR),
         en.RunCancelled(None),
     )
@@ -123,6 +130,8 @@ def test_only_a_running_run_changes_by_its_worker() -> None:
     workers = {en.TaskSucceeded, en.TaskFailed, en.AttemptFailed, en.SleepStarted}
     workers |= {en.EventWaitStarted, en.ChildWaitStarted, en.WaitAbandoned, en.EventReturned}
     workers |= {en.ChildStarted, en.ValueRecorded, en.RunParked, en.ClaimReleased, en.RunCompleted}
+    workers |= {en.TimeoutStarted}
+    workers |= {en.ValuePublished, en.EventSent, en.QuestionAnswered, en.RunContinued}
     assert not workers & everywhere
     for phase, kind in en.TRANSITIONS:
         if kind in workers:

@@ -82,7 +82,7 @@ def test_what_the_first_release_wrote_is_still_read_and_still_written_so(kind: s
     """The golden file is never changed for a kind that is in it; new kinds are added."""
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     samples = golden[kind]
-    assert len(samples) >= 2 or not attrs.fields(ENTRY_KINDS[kind])
+    assert len(samples) >= 2 or not attrs.fields(cast("Any", ENTRY_KINDS[kind]))
     for sample in samples:
         data = dumps(sample["body"])
         entry = decode_entry("run_0", sample["seq"], NOW, kind, golden["format"], data)

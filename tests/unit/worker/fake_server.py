@@ -114,6 +114,9 @@ class FakeServer:
     def lost(self, run_id: str, epoch: int, reason: str) -> None:
         self.nursery.start_soon(self._do_later, e.LoseClaim(epoch, reason))
 
+    def join(self) -> None:
+        self.left = False
+
     def leave(self) -> None:
         self.left = True
 

@@ -235,4 +235,4 @@ async def open_sqlite(
         storage.close_readers()
         with trio.move_on_after(settings.outcome_wait_s) as scope:
             scope.shield = True
-            await writer.ended.wait()
+            await writer.wait_ended()

@@ -25,7 +25,7 @@ from threading import Thread
 from typing import Final, TypeAlias
 
 import trio
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from aiki_actors.storage._changes import EncodedChange
 from aiki_actors.storage._port import Appended, AppendResult
@@ -73,22 +73,30 @@ class Writer:
 
     Attributes:
         opened: answered when the database is open, or with the reason why it is not.
-        ended: set when the thread has let go of the database.
     """
 
     _database: Database
     _settings: SqliteSettings
     _token: trio.lowlevel.TrioToken
     opened: CallRequest = field(factory=lambda: CallRequest(_nothing), init=False)
-    ended: trio.Event = field(factory=trio.Event, init=False)
+    _ended: trio.Event = field(factory=trio.Event, init=False)
     _queue: SimpleQueue[_Queued] = field(factory=lambda: SimpleQueue[_Queued](), init=False)
     _connection: sqlite3.Connection | None = field(default=None, init=False)
     _stopped: bool = field(default=False, init=False)
+    # A daemon, so that a program that crashed can end; a proper end is waited for.
+    _thread: Thread = field(
+        default=Factory(
+            lambda self: Thread(
+                target=self._run, name=f"sqlite {self._database.name}", daemon=True
+            ),
+            takes_self=True,
+        ),
+        init=False,
+    )
 
     def start(self) -> None:
         """Start the thread; it opens the database first."""
-        # A daemon, so that a program that crashed can end; a proper end waits for `ended`.
-        Thread(target=self._run, name=f"sqlite {self._database.name}", daemon=True).start()
+        self._thread.start()
 
     def submit(self, request: AppendRequest | CallRequest) -> None:
         """Queue a request.
@@ -106,6 +114,11 @@ class Writer:
             self._stopped = True
             self._queue.put(_Stop())
 
+    async def wait_ended(self) -> None:
+        """Wait until the thread is gone."""
+        await self._ended.wait()
+        self._thread.join()  # it has nothing left to do but to return
+
     # --- In the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -115,7 +128,7 @@ class Writer:
                 if self._opens(stack):
                     self._serve()
         finally:
-            self._tell([self.ended])
+            self._tell([self._ended])
 
     def _opens(self, stack: ExitStack) -> bool:
         try:

@@ -1,0 +1,168 @@
+"""What clients in a test speak to: whichever life of the runtime is there.
+
+Handles outlast a restart, as they do with a server behind a network. A request that a kill left
+without an answer is made again where that is safe: everything that only reads, everything that
+names itself with a reference id. Otherwise it raises `Unavailable`, for it may have taken effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from attrs import define, field
+
+from aiki_sdk import Unavailable
+from aiki_sdk.protocol import (
+    ClientPort,
+    ControlRequest,
+    EventReceipt,
+    Health,
+    JournalEntry,
+    Outcome,
+    Problem,
+    RunInfo,
+    RunPage,
+    RunQuery,
+    SendRequest,
+    StartRequest,
+    StartResult,
+    Update,
+    WorkflowInfo,
+)
+
+from ._life import Life
+
+T = TypeVar("T")
+
+
+class Lives(Protocol):
+    """Where the present life is to be had."""
+
+    async def present(self) -> Life:
+        """Return the life that takes requests; waits while there is none."""
+        ...
+
+
+@define(eq=False)
+class OutlastingPort:
+    """A `ClientPort` to the present life, whichever that is."""
+
+    namespace: str
+    lives: Lives
+
+    async def _ask(self, act: Callable[[ClientPort], Awaitable[T]], *, again: bool = True) -> T:
+        while True:
+            life = await self.lives.present()
+            with life.caller():
+                return await act(life.runtime.port_for(self.namespace))
+            if not again:
+                message = (
+                    "the runtime was killed before it answered, and the request may have taken "
+                    "effect; give it a reference_id, so that it can be repeated safely"
+                )
+                raise Unavailable(message)
+
+    async def start(self, request: StartRequest) -> StartResult:
+        """Start a run; see `ClientPort.start`."""
+        return await self._ask(
+            lambda port: port.start(request), again=request.reference_id is not None
+        )
+
+    async def start_many(self, requests: Sequence[StartRequest]) -> Sequence[StartResult | Problem]:
+        """Start many runs; see `ClientPort.start_many`."""
+        named = all(request.reference_id is not None for request in requests)
+        return await self._ask(lambda port: port.start_many(requests), again=named)
+
+    async def get(self, run_id: str) -> RunInfo:
+        """Return what is known of a run."""
+        return await self._ask(lambda port: port.get(run_id))
+
+    async def find(self, workflow: str, reference_id: str) -> RunInfo:
+        """Return the run that holds a reference id now."""
+        return await self._ask(lambda port: port.find(workflow, reference_id))
+
+    async def list(self, query: RunQuery) -> RunPage:
+        """Return a page of the runs that match."""
+        return await self._ask(lambda port: port.list(query))
+
+    async def count(self, query: RunQuery) -> int:
+        """Count the runs that match."""
+        return await self._ask(lambda port: port.count(query))
+
+    async def journal(self, run_id: str, *, after: int, limit: int) -> Sequence[JournalEntry]:
+        """Return entries of a run's journal."""
+        return await self._ask(lambda port: port.journal(run_id, after=after, limit=limit))
+
+    async def result(self, run_id: str, *, wait_s: float | None) -> Outcome | None:
+        """Wait for a run's end."""
+        return await self._ask(lambda port: port.result(run_id, wait_s=wait_s))
+
+    async def send(self, run_id: str, request: SendRequest) -> EventReceipt:
+        """Acknowledge an event for a run."""
+        return await self._ask(
+            lambda port: port.send(run_id, request), again=request.reference_id is not None
+        )
+
+    async def control(self, run_id: str, request: ControlRequest) -> None:
+        """Do something to a run; repeating it changes nothing."""
+        await self._ask(lambda port: port.control(run_id, request))
+
+    def updates(self, run_id: str, *, after: int, wait_s: float | None = None) -> OneLifeUpdates:
+        """Open the stream of a run's updates; it ends with the life, and may be opened again."""
+        return OneLifeUpdates(self, run_id, after, wait_s)
+
+    async def workflows(self) -> Sequence[WorkflowInfo]:
+        """Return the workflows that are registered."""
+        return await self._ask(lambda port: port.workflows())
+
+    async def health(self) -> Health:
+        """Return how the runtime is."""
+        return await self._ask(lambda port: port.health())
+
+    async def aclose(self) -> None:
+        """Nothing to give back."""
+        await self._ask(lambda port: port.aclose())
+
+
+@define(eq=False)
+class OneLifeUpdates:
+    """A run's updates until the runtime is killed."""
+
+    _port: OutlastingPort
+    _run_id: str
+    _after: int
+    _wait_s: float | None
+    _life: Life = field(init=False)
+    _updates: AsyncIterator[Update] = field(init=False)
+    _close: Callable[[], Awaitable[object]] = field(init=False)
+
+    async def __aenter__(self) -> Self:
+        """Subscribe, at whichever life lives long enough for that."""
+        while True:
+            self._life = await self._port.lives.present()
+            port = self._life.runtime.port_for(self._port.namespace)
+            with self._life.caller():
+                stream = port.updates(self._run_id, after=self._after, wait_s=self._wait_s)
+                self._updates = await stream.__aenter__()
+                self._close = lambda: stream.__aexit__(None, None, None)
+                return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Watch no more."""
+        await self._close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Update:
+        """Return the next update; ends with the run, the time, or the runtime's life."""
+        with self._life.caller():
+            return await self._updates.__anext__()
+        raise StopAsyncIteration
