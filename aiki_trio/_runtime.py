@@ -63,8 +63,10 @@ from aiki_sdk import (
     SystemRng,
     WorkflowRegistry,
 )
+from aiki_sdk._question import QUESTION_MARK
 from aiki_sdk.protocol import Outcome
 
+from ._garbage import collecting_after
 from ._local_session import LocalSession
 from ._settings import RuntimeSettings
 from ._storage_url import open_storage
@@ -197,12 +199,16 @@ class Runtime:
         return self.keeper
 
     def _check_event(self, spec: e.RunCreated, command: e.AcceptEvent) -> AikiError | None:
-        """Check an event's data against its type, where the workflow's code is at hand."""
+        """Check data against the event's or question's type, where the code is at hand."""
         workflow = self.registry.get(spec.workflow, spec.version)
-        if workflow is None or command.name not in workflow.events:
+        if workflow is None or command.name not in workflow.mailboxes:
             return None
+        name = command.name.removeprefix(QUESTION_MARK)
         try:
-            workflow.events[command.name].decode(command.data)
+            if name == command.name:
+                workflow.events[name].decode(command.data)
+            else:
+                workflow.questions[name].decode_data(command.data)
         except AikiError as error:
             return error
         return None
@@ -304,6 +310,7 @@ async def running(runtime: Runtime) -> AsyncGenerator[None]:
     """Run the tree of a runtime that was put together by hand, on storage that is open."""
     # Chance for restart delays only, fed from the runtime's own source.
     jitter = random.Random(runtime.rng.random())  # noqa: S311
-    async with open_system("runtime", runtime.root_spec(), rng=jitter) as system:
-        runtime.start(system)
-        yield
+    with collecting_after(runtime.settings.collect_after):
+        async with open_system("runtime", runtime.root_spec(), rng=jitter) as system:
+            runtime.start(system)
+            yield

@@ -24,6 +24,8 @@ class RuntimeSettings:
         sqlite: how a SQLite database is opened (durability above all).
         mailbox_max: messages that may wait for one run.
         write_max: changes that may wait for the storage actor; further ones wait for room.
+        collect_after: new objects after which Python looks for cyclic garbage, see `_garbage.py`;
+            None: as often as it does by itself.
         blocked_after: how long code may block the event loop before it is reported; None: never.
 
     """
@@ -35,4 +37,5 @@ class RuntimeSettings:
     sqlite: SqliteSettings = Factory(SqliteSettings)
     mailbox_max: int = 256
     write_max: int = 10_000
+    collect_after: int | None = 50_000
     blocked_after: timedelta | None = timedelta(seconds=2)

@@ -226,10 +226,10 @@ def api_page() -> str:
         "",
         GENERATED,
         "",
-        "Everything that `aiki_trio` and `aiki_sdk` export, grouped by the module that defines it.",
-        "Import from the two packages only: modules whose name begins with `_` may move. `aiki_trio`",
-        "exports all names of `aiki_sdk` too. [Errors](errors.md) have a page of their own, and so",
-        "have [settings](settings.md). Signatures are written as in the source.",
+        "Everything that `aiki_trio` and `aiki_sdk` export, grouped by the module that defines",
+        "it. Import from the two packages only: modules whose name begins with `_` may move.",
+        "`aiki_trio` exports all names of `aiki_sdk` too. [Errors](errors.md) have a page of",
+        "their own, and so have [settings](settings.md). Signatures are as in the source.",
     ]
     sdk = set(public_names("aiki_sdk"))
     for package in ("aiki_trio", "aiki_sdk"):
@@ -290,8 +290,8 @@ def settings_page() -> str:
         GENERATED,
         "",
         "Pass one `RuntimeSettings` to `open_runtime`; every part of it is an object of its own.",
-        "Names that end in `_s` are seconds, in `_bytes` bytes. Settings from the environment or a file",
-        "are not in this version.",
+        "Names that end in `_s` are seconds, in `_bytes` bytes. Settings from the environment or a",
+        "file are not in this version.",
     ]
     for cls, module, part in SETTINGS:
         where = f" (`RuntimeSettings.{part}`)" if part else ""
@@ -323,9 +323,10 @@ def errors_page() -> str:
         GENERATED,
         "",
         "One family under `AikiError`, all importable from `aiki_trio` and `aiki_sdk`. `code` is",
-        "stable; `retryable` says whether the same thing, done again unchanged, may succeed; `message`",
-        "says what happened, to what, and what to do; `details` is the same for programs. An error",
-        "without a code of its own is a base class and is never raised itself. Dots show the parent.",
+        "stable; `retryable` says whether the same thing, done again unchanged, may succeed;",
+        "`message` says what happened, to what, and what to do; `details` is the same for",
+        "programs. An error without a code of its own is a base class and is never raised itself.",
+        "Dots show the parent.",
         "",
         *table(("error", "code", "retryable", "meaning"), error_rows(AikiError)),
     ]

@@ -1,14 +1,14 @@
 """One life of the runtime in a test: from its start until it is killed.
 
 A kill is as abrupt as one process allows: the way to the disk and the worker's session are cut
-first, in one step, then everything is cancelled. Python still runs `finally` blocks, which a SIGKILL
-would not; nothing of what they do reaches the journal or a client.
+first, in one step, then everything is cancelled. Python still runs `finally` blocks, which a
+SIGKILL would not; nothing of what they do reaches the journal or a client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from types import TracebackType
 
 import trio
 from attrs import define, field
@@ -22,21 +22,47 @@ from ._time import TestTime
 
 
 @define(eq=False)
+class Caller:
+    """A block that ends early, without an error, when the life it asks is killed."""
+
+    _callers: dict[trio.CancelScope, None]
+    _too_late: bool
+    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+
+    def __enter__(self) -> None:
+        """Begin to ask."""
+        self._scope.__enter__()
+        self._callers[self._scope] = None
+        if self._too_late:
+            self._scope.cancel()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """Ask no more."""
+        del self._callers[self._scope]
+        return self._scope.__exit__(kind, error, traceback)
+
+
+@define(eq=False)
 class Life:
     """A runtime that runs, or has been killed.
 
     Attributes:
-        started: set when it takes requests.
-        ended: set when nothing of it runs any more.
+        started: it takes requests, or did.
+        killed: it does not count any more, though some of it may still run.
 
     """
 
     runtime: Runtime
     gate: Gate
     time: TestTime
-    started: trio.Event = field(factory=trio.Event, init=False)
-    ended: trio.Event = field(factory=trio.Event, init=False)
+    started: bool = field(default=False, init=False)
     killed: bool = field(default=False, init=False)
+    _settled: trio.Event = field(factory=trio.Event, init=False)
     _stop: trio.Event = field(factory=trio.Event, init=False)
     _callers: dict[trio.CancelScope, None] = field(
         factory=lambda: dict[trio.CancelScope, None](), init=False
@@ -48,12 +74,16 @@ class Life:
             async with running(self.runtime):
                 if self.runtime.session is None:
                     self.runtime.start_worker()
-                if not self.killed:
-                    self.started.set()
+                self.started = True
+                self._settled.set()
                 await self._stop.wait()
                 self.runtime.system.root.kill()
         finally:
-            self.ended.set()
+            self._settled.set()
+
+    async def started_or_ended(self) -> None:
+        """Wait until it takes requests, or never will."""
+        await self._settled.wait()
 
     def kill(self) -> None:
         """End it at once; nothing of it counts from here on."""
@@ -65,20 +95,12 @@ class Life:
         for scope in list(self._callers):
             scope.cancel()
         self._stop.set()
-        if self.started.is_set():
+        if self.started:
             self.runtime.system.root.kill()
 
-    @contextmanager
-    def caller(self) -> Generator[trio.CancelScope]:
+    def caller(self) -> Caller:
         """Cancel the body when this life is killed: whoever asked it gets no answer."""
-        with trio.CancelScope() as scope:
-            self._callers[scope] = None
-            if self.killed:
-                scope.cancel()
-            try:
-                yield scope
-            finally:
-                del self._callers[scope]
+        return Caller(self._callers, self.killed)
 
     def cut_worker(self) -> None:
         """Kill the worker at once; `replace_worker` starts another."""

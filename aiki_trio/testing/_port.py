@@ -8,8 +8,9 @@ names itself with a reference id. Otherwise it raises `Unavailable`, for it may 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from attrs import define, field
 
@@ -33,6 +34,9 @@ from aiki_sdk.protocol import (
 )
 
 from ._life import Life
+
+if TYPE_CHECKING:
+    from aiki_sdk.protocol import ForkRequest
 
 T = TypeVar("T")
 
@@ -105,6 +109,24 @@ class OutlastingPort:
             lambda port: port.send(run_id, request), again=request.reference_id is not None
         )
 
+    async def send_many(
+        self, run_ids: Sequence[str], request: SendRequest
+    ) -> Sequence[EventReceipt | Problem]:
+        """Send one event to many runs; see `ClientPort.send_many`."""
+        return await self._ask(
+            lambda port: port.send_many(run_ids, request), again=request.reference_id is not None
+        )
+
+    async def control_many(
+        self, run_ids: Sequence[str], request: ControlRequest
+    ) -> Sequence[Problem | None]:
+        """Do one thing to many runs; repeating it changes nothing."""
+        return await self._ask(lambda port: port.control_many(run_ids, request))
+
+    async def fork(self, run_id: str, request: ForkRequest) -> StartResult:
+        """Make a new run of what a run had recorded up to an entry."""
+        return await self._ask(lambda port: port.fork(run_id, request), again=False)
+
     async def control(self, run_id: str, request: ControlRequest) -> None:
         """Do something to a run; repeating it changes nothing."""
         await self._ask(lambda port: port.control(run_id, request))
@@ -135,8 +157,8 @@ class OneLifeUpdates:
     _after: int
     _wait_s: float | None
     _life: Life = field(init=False)
+    _stream: AbstractAsyncContextManager[AsyncIterator[Update]] = field(init=False)
     _updates: AsyncIterator[Update] = field(init=False)
-    _close: Callable[[], Awaitable[object]] = field(init=False)
 
     async def __aenter__(self) -> Self:
         """Subscribe, at whichever life lives long enough for that."""
@@ -144,9 +166,8 @@ class OneLifeUpdates:
             self._life = await self._port.lives.present()
             port = self._life.runtime.port_for(self._port.namespace)
             with self._life.caller():
-                stream = port.updates(self._run_id, after=self._after, wait_s=self._wait_s)
-                self._updates = await stream.__aenter__()
-                self._close = lambda: stream.__aexit__(None, None, None)
+                self._stream = port.updates(self._run_id, after=self._after, wait_s=self._wait_s)
+                self._updates = await self._stream.__aenter__()
                 return self
 
     async def __aexit__(
@@ -156,7 +177,7 @@ class OneLifeUpdates:
         traceback: TracebackType | None,
     ) -> None:
         """Watch no more."""
-        await self._close()
+        await self._stream.__aexit__(kind, error, traceback)
 
     def __aiter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ import inspect
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 from attrs import define, field
@@ -103,7 +103,7 @@ class TaskDesk:
 
     def mock(self, task: AnyTask, function: Callable[..., Any]) -> None:
         """Call `function` in place of the task's own."""
-        if not callable(function):
+        if not callable(cast("object", function)):
             message = (
                 f"mock({task!r}, {function!r}) is not possible: pass a function that takes the "
                 "task's arguments, such as lambda order: 'charge-1'"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Self
 
 import trio
 from attrs import define, field
@@ -41,7 +42,7 @@ class TestTime(trio.abc.Instrument):
         self.clock = clock if isinstance(clock, MockClock) else None
         self._limiter = trio.to_thread.current_default_thread_limiter()
 
-    def __enter__(self) -> TestTime:
+    def __enter__(self) -> Self:
         """Begin to watch threads."""
         trio.lowlevel.add_instrument(self)
         return self

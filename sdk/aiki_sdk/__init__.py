@@ -22,6 +22,7 @@ from aiki_sdk._error_info import ErrorInfo as ErrorInfo, type_name as type_name
 from aiki_sdk._errors import (
     ERRORS_BY_CODE as ERRORS_BY_CODE,
     AikiError as AikiError,
+    AskRejected as AskRejected,
     ChildFailed as ChildFailed,
     Divergence as Divergence,
     DuplicateName as DuplicateName,
@@ -61,6 +62,7 @@ from aiki_sdk._errors import (
     Unavailable as Unavailable,
     UnknownEvent as UnknownEvent,
     UnknownOutcome as UnknownOutcome,
+    UnknownQuestion as UnknownQuestion,
     UnknownWorkflow as UnknownWorkflow,
     WaitTimeout as WaitTimeout,
     WorkError as WorkError,
@@ -79,9 +81,12 @@ from aiki_sdk._ports import (
     SystemRng as SystemRng,
     TrioClock as TrioClock,
 )
+from aiki_sdk._question import Ask as Ask, Question as Question
 from aiki_sdk._registry import WorkflowRegistry as WorkflowRegistry
 from aiki_sdk._retry import Retry as Retry
 from aiki_sdk._run import ChildRun as ChildRun, Run as Run
+from aiki_sdk._run_flow import TimeoutScope as TimeoutScope
+from aiki_sdk._run_messages import Asks as Asks
 from aiki_sdk._task import (
     AnyTask as AnyTask,
     SyncTask as SyncTask,
@@ -96,12 +101,14 @@ from aiki_sdk._workflow import (
     workflow as workflow,
 )
 from aiki_sdk.client import (
+    BulkOutcome as BulkOutcome,
     Client as Client,
     RunHandle as RunHandle,
     RunList as RunList,
     StartOptions as StartOptions,
     StartSpec as StartSpec,
     Updates as Updates,
+    ValueWatch as ValueWatch,
 )
 from aiki_sdk.payload import (
     CONVERTER as CONVERTER,
@@ -112,6 +119,7 @@ from aiki_sdk.payload import (
 from aiki_sdk.protocol import (
     ClientPort as ClientPort,
     EventReceipt as EventReceipt,
+    ForkPoint as ForkPoint,
     Health as Health,
     JournalEntry as JournalEntry,
     OnConflict as OnConflict,
@@ -129,15 +137,18 @@ from aiki_sdk.protocol import (
 )
 
 __all__ = [
-    "ChildRun",
-    "Run",
     "CONVERTER",
     "ERRORS_BY_CODE",
     "AikiError",
     "AnyTask",
     "AnyWorkflow",
+    "Ask",
+    "AskRejected",
+    "Asks",
     "BranchPath",
+    "BulkOutcome",
     "ChildFailed",
+    "ChildRun",
     "Client",
     "ClientPort",
     "Clock",
@@ -147,6 +158,7 @@ __all__ = [
     "ErrorInfo",
     "Event",
     "EventReceipt",
+    "ForkPoint",
     "Health",
     "HeartbeatTimeout",
     "Ids",
@@ -168,12 +180,14 @@ __all__ = [
     "PayloadError",
     "PayloadTooLarge",
     "Priority",
+    "Question",
     "RecordedTypeMismatch",
     "ReferenceConflict",
     "ResultTimeout",
     "Retry",
     "RetryAfter",
     "Rng",
+    "Run",
     "RunCancelled",
     "RunEnded",
     "RunFailed",
@@ -208,14 +222,17 @@ __all__ = [
     "TaskFailed",
     "TaskSettings",
     "TaskTimeout",
+    "TimeoutScope",
     "TrioClock",
     "Unauthorized",
     "Unavailable",
     "UnknownEvent",
     "UnknownOutcome",
+    "UnknownQuestion",
     "UnknownWorkflow",
     "Update",
     "Updates",
+    "ValueWatch",
     "WaitInfo",
     "WaitKind",
     "WaitTimeout",

@@ -1,5 +1,6 @@
 """Durations as users write them: a `timedelta`, or seconds as a number."""
 
+import math
 from datetime import timedelta
 from typing import Final, TypeAlias
 
@@ -44,3 +45,35 @@ def optional_seconds(name: str, value: object, *, zero: bool = True) -> float | 
         InvalidRequest: as `seconds`.
     """
     return None if value is None else seconds(name, value, zero=zero)
+
+
+MICROS_MAX: Final = 100 * 366 * 86_400 * 1_000_000
+"""Longest sleep or timeout of a run, 100 years in microseconds."""
+
+
+def duration_micros(what: str, duration: object) -> int:
+    """Return a duration in microseconds; it may be zero or negative.
+
+    Raises:
+        InvalidRequest: naming what it is the duration of.
+    """
+    if isinstance(duration, timedelta):
+        return round(duration / timedelta(microseconds=1))
+    if isinstance(duration, int | float) and not isinstance(duration, bool):
+        number = float(duration)
+        if math.isfinite(number):
+            return round(number * 1_000_000)
+    message = f"the duration of {what} is {duration!r}; pass a timedelta or seconds"
+    raise InvalidRequest(message)
+
+
+def bounded_micros(what: str, micros: int) -> int:
+    """Return a number of microseconds that is at most 100 years.
+
+    Raises:
+        InvalidRequest: it is more.
+    """
+    if micros > MICROS_MAX:
+        message = f"{what} would last {micros / 1_000_000:g} s; the maximum is 100 years"
+        raise InvalidRequest(message)
+    return micros

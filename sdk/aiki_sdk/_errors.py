@@ -11,6 +11,7 @@
     │  ├─ PayloadError             payload               a value that cannot travel
     │  │  └─ PayloadTooLarge       payload-too-large
     │  ├─ UnknownEvent             unknown-event
+    │  ├─ UnknownQuestion          unknown-question
     │  └─ UnknownWorkflow          unknown-workflow
     ├─ NotFound                    not-found
     ├─ ReferenceConflict           reference-conflict
@@ -19,6 +20,7 @@
     ├─ StaleClaim                  stale-claim
     ├─ Unauthorized                unauthorized
     ├─ Unavailable                 unavailable           try again
+    ├─ AskRejected                 ask-rejected          the workflow refused to answer
     ├─ ResultTimeout               result-timeout        the client stopped waiting; the run goes on
     ├─ RunOutcome                                        how a run ended, raised to who awaits it
     │  ├─ RunFailed                run-failed
@@ -58,6 +60,7 @@ from typing import TYPE_CHECKING, Final
 from aiki_sdk._error import AikiError
 from aiki_sdk._error_info import ErrorInfo
 from aiki_sdk._request_errors import (
+    AskRejected,
     DuplicateName,
     IllegalTransition,
     InvalidRequest,
@@ -74,6 +77,7 @@ from aiki_sdk._request_errors import (
     Unauthorized,
     Unavailable,
     UnknownEvent,
+    UnknownQuestion,
     UnknownWorkflow,
 )
 from aiki_sdk._work_errors import (
@@ -107,6 +111,7 @@ from aiki_sdk._work_errors import (
 __all__ = [
     "ERRORS_BY_CODE",
     "AikiError",
+    "AskRejected",
     "ChildFailed",
     "Divergence",
     "DuplicateName",
@@ -147,6 +152,7 @@ __all__ = [
     "Unavailable",
     "UnknownEvent",
     "UnknownOutcome",
+    "UnknownQuestion",
     "UnknownWorkflow",
     "WaitTimeout",
     "WorkError",

@@ -195,6 +195,45 @@ class RunEnded(IllegalTransition):
     code = "run-ended"
 
 
+class AskRejected(AikiError):
+    """The workflow, or the question's validator, refused to answer; `reason` says why."""
+
+    code = "ask-rejected"
+
+    def __init__(self, reason: str = "", *, question: str = "", run_id: str = "") -> None:
+        """Keep the reason that was given."""
+        what = f"question {question!r} to run {run_id}" if question else "the question"
+        super().__init__(
+            f"{what} was rejected: {reason or 'no reason given'}",
+            details={"reason": reason, "question": question, "run_id": run_id},
+        )
+
+    @property
+    def reason(self) -> str:
+        """Why, in the words of the workflow or its validator."""
+        return self._text("reason")
+
+
+class UnknownQuestion(InvalidRequest):
+    """The workflow declares no question of this name."""
+
+    code = "unknown-question"
+
+    def __init__(self, question: str, workflow: str, declared: Sequence[str]) -> None:
+        """List what the workflow does declare."""
+        known = ", ".join(sorted(declared)) or "none"
+        super().__init__(
+            f"workflow {workflow!r} declares no question {question!r} (declared: {known}); "
+            "add it to `questions=[...]` or correct the name",
+            details={"question": question, "workflow": workflow, "declared": [*sorted(declared)]},
+        )
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """The names that the workflow declares."""
+        return self._texts("declared")
+
+
 class StaleClaim(AikiError):
     """The sender no longer holds the run; it must drop it without side effects."""
 

@@ -8,7 +8,6 @@ names, types and checks of what users pass.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -16,9 +15,16 @@ from uuid import UUID
 
 from attrs import frozen
 
-from aiki_sdk._durations import Duration, optional_seconds
+from aiki_sdk._durations import (
+    Duration,
+    bounded_micros,
+    duration_micros,
+    optional_seconds,
+)
 from aiki_sdk._errors import InvalidRequest
 from aiki_sdk._names import check_name
+from aiki_sdk._run_flow import FlowPort, RunFlow
+from aiki_sdk._run_messages import MessagePort, RunMessages
 from aiki_sdk._workflow import Workflow
 from aiki_sdk.protocol import OnConflict, OnParentEnd, Slept
 
@@ -34,9 +40,6 @@ T4 = TypeVar("T4")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
-
-MICROS_MAX = 100 * 366 * 86_400 * 1_000_000
-"""Longest sleep or timeout, 100 years in microseconds."""
 
 
 @frozen
@@ -65,7 +68,7 @@ class ChildOptions:
     pool: str | None
 
 
-class RunPort(Protocol):
+class RunPort(FlowPort, MessagePort, Protocol):
     """What an executor offers to the run that it executes. Durations are microseconds."""
 
     @property
@@ -155,7 +158,7 @@ class ChildRun(Generic[R_co]):
         return result
 
 
-class Run:
+class Run(RunFlow, RunMessages):
     """The run whose code this is. Given to the workflow as its first argument."""
 
     __slots__ = ("_port",)
@@ -163,6 +166,14 @@ class Run:
     def __init__(self, port: RunPort) -> None:
         """Made by the executor."""
         self._port = port
+
+    @property
+    def _flow(self) -> FlowPort:
+        return self._port
+
+    @property
+    def _messages(self) -> MessagePort:
+        return self._port
 
     def __repr__(self) -> str:
         return f"<run {self.id} of {self.name}@{self.version}>"
@@ -249,8 +260,8 @@ class Run:
         )
         micros = round(parts / timedelta(microseconds=1))
         if duration is not None:
-            micros += _micros(f"sleep {name!r}", duration)
-        return await self._port.sleep(name, _bounded(f"sleep {name!r}", micros))
+            micros += duration_micros(f"sleep {name!r}", duration)
+        return await self._port.sleep(name, bounded_micros(f"sleep {name!r}", micros))
 
     async def wait(self, event: Event[T], timeout: Duration | None = None) -> T:
         """Take the next unread item of `event`, waiting for it if there is none.
@@ -381,25 +392,7 @@ class Run:
         return self._port.random(name)
 
 
-def _micros(what: str, duration: object) -> int:
-    if isinstance(duration, timedelta):
-        return round(duration / timedelta(microseconds=1))
-    if isinstance(duration, int | float) and not isinstance(duration, bool):
-        number = float(duration)
-        if math.isfinite(number):
-            return round(number * 1_000_000)
-    message = f"the duration of {what} is {duration!r}; pass a timedelta or seconds"
-    raise InvalidRequest(message)
-
-
-def _bounded(what: str, micros: int) -> int:
-    if micros > MICROS_MAX:
-        message = f"{what} would last {micros / 1_000_000:g} s; the maximum is 100 years"
-        raise InvalidRequest(message)
-    return micros
-
-
 def _timeout(timeout: Duration | None) -> int | None:
     if timeout is None:
         return None
-    return _bounded("the timeout", _micros("the timeout", timeout))
+    return bounded_micros("the timeout", duration_micros("the timeout", timeout))

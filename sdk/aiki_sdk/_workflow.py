@@ -21,10 +21,11 @@ from typing import (
 from attrs import frozen
 
 from aiki_sdk._durations import Duration, optional_seconds, seconds
-from aiki_sdk._errors import DuplicateName, InvalidRequest, UnknownEvent
+from aiki_sdk._errors import DuplicateName, InvalidRequest, UnknownEvent, UnknownQuestion
 from aiki_sdk._event import Event
 from aiki_sdk._json import JsonValue
 from aiki_sdk._names import check_name, check_version
+from aiki_sdk._question import Question
 from aiki_sdk._retry import Retry
 from aiki_sdk._signature import CallSignature
 
@@ -78,6 +79,7 @@ class Workflow(Generic[P, R_co]):
         version: runs stay on the version that they were started with.
         settings: its options.
         events: the events that may be sent to its runs, by name.
+        questions: the questions that its runs may be asked, by name.
         signature: binds and converts arguments and results.
     """
 
@@ -85,6 +87,7 @@ class Workflow(Generic[P, R_co]):
     version: str
     settings: WorkflowSettings
     events: Mapping[str, Event[Any]]
+    questions: Mapping[str, Question[Any, Any]]
     signature: CallSignature
     __name__: str
     __qualname__: str
@@ -97,6 +100,7 @@ class Workflow(Generic[P, R_co]):
         version: str,
         settings: WorkflowSettings,
         events: Mapping[str, Event[Any]],
+        questions: Mapping[str, Question[Any, Any]] = _EMPTY,
     ) -> None:
         """Use `@workflow`."""
         functools.update_wrapper(cast("Callable[..., Any]", self), function)
@@ -105,6 +109,7 @@ class Workflow(Generic[P, R_co]):
         self.version = version
         self.settings = settings
         self.events = events
+        self.questions = questions
         self.signature = CallSignature(function, f"workflow {name!r}", skip=1)
 
     @property
@@ -143,6 +148,22 @@ class Workflow(Generic[P, R_co]):
         if event is None:
             raise UnknownEvent(name, self.name, list(self.events))
         return event
+
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """The names of what its runs accept: events, and questions with their mark."""
+        return (*self.events, *(question.mailbox for question in self.questions.values()))
+
+    def question(self, name: str) -> Question[Any, Any]:
+        """Return the declared question of this name.
+
+        Raises:
+            UnknownQuestion: listing the declared names.
+        """
+        question = self.questions.get(name)
+        if question is None:
+            raise UnknownQuestion(name, self.name, list(self.questions))
+        return question
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _EMPTY) -> dict[str, Any]:
         """Return every parameter's value by name without the Run, defaults applied.
@@ -205,6 +226,7 @@ def workflow(
     pool: str = "default",
     priority: PriorityName = "normal",
     events: Sequence[Event[Any]] = (),
+    questions: Sequence[Question[Any, Any]] = (),
     cancel_grace: Duration = CANCEL_GRACE_S,
     on_divergence: OnDivergence | None = None,
     retention: Duration | None = None,
@@ -219,6 +241,7 @@ def workflow(
         pool: the workers that execute it.
         priority: `high`, `normal` or `low`.
         events: the events that may be sent to its runs.
+        questions: the questions that its runs may be asked.
         cancel_grace: seconds or a timedelta that a cancelled run has for its compensations.
         on_divergence: `fail` or `stall`. Default: as the server's settings say.
         retention: seconds or a timedelta that ended runs are kept. Default: as the server's
@@ -226,7 +249,7 @@ def workflow(
 
     Raises:
         InvalidRequest: naming the option and its value, or what is wrong with the function.
-        DuplicateName: if two events have one name.
+        DuplicateName: if two events, or two questions, have one name.
     """
     settings = WorkflowSettings(
         retry=_check_retry(retry),
@@ -242,12 +265,13 @@ def workflow(
     check_name("workflow", name)
     check_version(version)
     by_name = _events_by_name(name, events)
+    asked = _questions_by_name(name, questions)
 
     def make(
         function: "Callable[Concatenate[Run, P], Coroutine[Any, Any, R]]",
     ) -> Workflow[P, R]:
         _check_function(name, function)
-        return Workflow(function, name, version, settings, by_name)
+        return Workflow(function, name, version, settings, by_name, asked)
 
     return make
 
@@ -284,6 +308,26 @@ def _events_by_name(workflow: str, events: Sequence[Event[Any]]) -> dict[str, Ev
         if known.name in by_name:
             place = f"the events of workflow {workflow!r}"
             raise DuplicateName("event", known.name, place, place)
+        by_name[known.name] = known
+    return by_name
+
+
+def _questions_by_name(
+    workflow: str, questions: Sequence[Question[Any, Any]]
+) -> dict[str, Question[Any, Any]]:
+    by_name: dict[str, Question[Any, Any]] = {}
+    for question in cast("Sequence[Any]", questions):
+        given: object = question
+        if not isinstance(given, Question):
+            message = (
+                f"questions={questions!r} is not valid: pass Question objects, such as "
+                "[Question('approve', int, bool)]"
+            )
+            raise InvalidRequest(message)
+        known: Question[Any, Any] = question
+        if known.name in by_name:
+            place = f"the questions of workflow {workflow!r}"
+            raise DuplicateName("question", known.name, place, place)
         by_name[known.name] = known
     return by_name
 

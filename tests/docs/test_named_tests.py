@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs._markdown import ROOT, all_pages, name_of
+from tests.docs._markdown import ROOT, name_of, pages
 
 named_test = re.compile(r"`(?P<file>tests/[\w/]+\.py)?(?:::)?(?P<test>test_\w+)`")
 named_file = re.compile(r"`(?P<file>tests/[\w/]+\.py)")
 
 
 @cache
-def tests_by_name() -> dict[str, set[str]]:
+def known_tests() -> dict[str, set[str]]:
     """Map the name of each test function to the files that define one of that name."""
     found: dict[str, set[str]] = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
@@ -28,7 +28,7 @@ def tests_by_name() -> dict[str, set[str]]:
 
 def offences_in(text: str) -> list[str]:
     """List the tests and test files which a text names and which do not exist."""
-    known = tests_by_name()
+    known = known_tests()
     offences = [
         f"{match['file'] or ''}::{match['test']}"
         for match in named_test.finditer(text)
@@ -38,7 +38,7 @@ def offences_in(text: str) -> list[str]:
     return offences + sorted(file for file in files if not (ROOT / file).is_file())
 
 
-@pytest.mark.parametrize("page", all_pages(), ids=name_of)
+@pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_every_test_that_a_page_names_exists(page: Path) -> None:
     offences = offences_in(page.read_text(encoding="utf-8"))
     assert not offences, f"{name_of(page)} names what does not exist: {', '.join(offences)}"

@@ -82,25 +82,25 @@ async def small(run: Run, n: int) -> list[Any]:
 
 
 EXPECTED = [2, 20, 120, 21, 22, "paid", 7]
-SETTINGS = RuntimeSettings(blocked_after=None, sqlite=SqliteSettings(synchronous="NORMAL"))
+SETTINGS = RuntimeSettings(blocked_after=None, sqlite=SqliteSettings(synchronous="normal"))
 
 
-def kill_at(storage: Any, number: int, *, after: bool) -> None:
-    """Kill this process at the n-th write."""
-    append = storage.append
+def kill_at(kind: Any, number: int, *, after: bool) -> None:
+    """Kill this process at the n-th write to a storage of this kind."""
+    append = kind.append
     count = 0
 
-    async def counted(changes: Sequence[Change]) -> list[AppendResult]:
+    async def counted(self: Any, changes: Sequence[Change]) -> list[AppendResult]:
         nonlocal count
         count += 1
         if count == number and not after:
             os.kill(os.getpid(), signal.SIGKILL)
-        results: list[AppendResult] = await append(changes)
+        results: list[AppendResult] = await append(self, changes)
         if count == number:
             os.kill(os.getpid(), signal.SIGKILL)
         return results
 
-    storage.append = counted
+    kind.append = counted
 
 
 async def finished(storage: Storage) -> set[str]:
@@ -123,12 +123,12 @@ async def live(path: Path, number: int, after: bool) -> None:
     """Live once, from whatever is in the file; `number` 0: to the end."""
     async with open_sqlite(path, SETTINGS.sqlite) as storage:
         before = await finished(storage)
+        if number:
+            kill_at(type(storage), number, after=after)
     lines = effects.read_text().splitlines() if effects.exists() else []
     async with open_runtime(
         f"sqlite:///{path}", workflows=[small, kid], settings=SETTINGS
     ) as runtime:
-        if number:
-            kill_at(runtime.storage, number, after=after)
         handle = await runtime.client.options(reference_id="one").start(small, 1)
         await handle.send(pay, 7, reference_id="one")
         with trio.fail_after(20):

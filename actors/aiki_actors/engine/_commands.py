@@ -10,7 +10,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from aiki_sdk import ErrorInfo, JsonValue
-from aiki_sdk.protocol import OnParentEnd, RunStatus
+from aiki_sdk.protocol import OnConflict, OnParentEnd, RunStatus
 
 from ._entries import Body, Call, Micros, RunCreated
 from ._state import ClaimRef
@@ -18,9 +18,14 @@ from ._state import ClaimRef
 
 @frozen
 class CreateRun:
-    """Start a run; legal once, on a run without a journal."""
+    """Start a run; legal once, on a run without a journal.
+
+    `on_conflict` is for a child whose reference id names a run already; a client's start settles
+    that before.
+    """
 
     spec: RunCreated
+    on_conflict: OnConflict = OnConflict.ERROR
 
 
 @frozen
@@ -40,12 +45,24 @@ class NoteFork:
 
 
 @frozen
+class WatchRun:
+    """Tell another run, which takes this one for its child `child_id`, how this one ends."""
+
+    watcher_id: str
+    child_id: str
+
+
+@frozen
 class AcceptEvent:
-    """Acknowledge an event for the run; never refused because of what the run is doing."""
+    """Acknowledge an event for the run; never refused because of what the run is doing.
+
+    `namespace` is that of the run which sent it, if one did: others are not found from there.
+    """
 
     name: str
     data: JsonValue
     reference_id: str | None = None
+    namespace: str | None = None
 
 
 @frozen
@@ -153,12 +170,33 @@ class RecordSuccess(WorkerCommand):
 
 @frozen
 class RecordFailure(WorkerCommand):
-    """An attempt of a task call failed; `retry_after` None: for good."""
+    """An attempt of a task call failed; `retry_after` None: for good.
+
+    `details` is what its last heartbeat carried.
+    """
 
     call: Call
     attempt: int
     error: ErrorInfo
     retry_after: Micros | None = None
+    details: JsonValue = None
+
+
+@frozen
+class RecordStart(WorkerCommand):
+    """An attempt of an at-most-once task is about to begin."""
+
+    call: Call
+    attempt: int
+
+
+@frozen
+class RecordHeartbeat(WorkerCommand):
+    """A running attempt said how far it is."""
+
+    call: Call
+    attempt: int
+    details: JsonValue
 
 
 @frozen
@@ -210,6 +248,7 @@ class StartChild(WorkerCommand):
     child_id: str
     spec: RunCreated
     on_parent_end: OnParentEnd
+    on_conflict: OnConflict = OnConflict.ERROR
 
 
 @frozen
@@ -322,9 +361,12 @@ Command = (
     | LoseClaim
     | StallRun
     | NoteFork
+    | WatchRun
     | EndChild
     | RecordSuccess
     | RecordFailure
+    | RecordStart
+    | RecordHeartbeat
     | StartSleep
     | AwaitEvent
     | AwaitChild

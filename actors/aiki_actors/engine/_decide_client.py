@@ -21,6 +21,7 @@ from ._decision import (
     Rule,
     become_ready,
     illegal,
+    undeclared,
     wake,
 )
 from ._entries import Body, Micros
@@ -53,6 +54,9 @@ def _fork(state: RunState, command: c.ForkRun, _by: Circumstances) -> Decision:
 
 
 def _accept_event(state: RunState, command: c.AcceptEvent, by: Circumstances) -> Decision:
+    if command.namespace not in (None, state.spec.namespace):
+        message = f"run {state.run_id} does not exist in namespace {command.namespace!r}"
+        return Rejected("not-found", message)
     key = (command.name, command.reference_id)
     if command.reference_id is not None and key in state.references:
         return NOTHING
@@ -63,12 +67,7 @@ def _accept_event(state: RunState, command: c.AcceptEvent, by: Circumstances) ->
         return Rejected("run-ended", message)
     declared = state.spec.events
     if declared is not None and command.name not in declared:
-        names = ", ".join(declared) or "none"
-        message = (
-            f"workflow {state.spec.workflow!r} declares no event {command.name!r}; "
-            f"it declares: {names}"
-        )
-        return Rejected("unknown-event", message)
+        return undeclared(state, command.name, "is sent")
     if sum(map(len, state.unread.values())) >= by.limits.unread_max:
         message = (
             f"run {state.run_id} has {by.limits.unread_max} unread events, the limit unread_max"
@@ -238,6 +237,12 @@ def _stall(state: RunState, command: c.StallRun, _by: Circumstances) -> Decision
     return (e.RunStalled(command.reason),)
 
 
+def _watch(state: RunState, command: c.WatchRun, _by: Circumstances) -> Decision:
+    if command.child_id in state.watchers:
+        return NOTHING
+    return (e.RunWatched(command.watcher_id, command.child_id),)
+
+
 def _note_fork(state: RunState, command: c.NoteFork, _by: Circumstances) -> Decision:
     if command.fork_id in state.forks:
         return NOTHING
@@ -275,6 +280,7 @@ CLIENT_RULES: Final[Mapping[type[Any], Rule]] = {
     c.LoseClaim: _lose_claim,
     c.StallRun: _stall,
     c.NoteFork: _note_fork,
+    c.WatchRun: _watch,
     c.EndChild: _end_child,
 }
 """One rule per command of a client, an operator or the machinery."""

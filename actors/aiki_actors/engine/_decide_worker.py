@@ -14,7 +14,16 @@ from aiki_sdk import ErrorInfo, Retry
 from aiki_sdk.protocol import Slept, WaitKind
 
 from . import _commands as c, _entries as e  # pyright: ignore[reportPrivateUsage]
-from ._decision import NOTHING, Circumstances, Decision, Rejected, Rule, become_ready, illegal
+from ._decision import (
+    NOTHING,
+    Circumstances,
+    Decision,
+    Rejected,
+    Rule,
+    become_ready,
+    illegal,
+    undeclared,
+)
 from ._entries import Call, Micros
 from ._limits import SECOND
 from ._state import FAILED, SUCCEEDED, RunState
@@ -57,8 +66,30 @@ def _failure(state: RunState, command: c.RecordFailure, by: Circumstances) -> De
         command.error,
         retry_at=Micros(by.now + command.retry_after),
         waits=command.retry_after > by.limits.local_retry_max,
+        details=command.details,
     )
     return _too_long(state, by) or (attempt,)
+
+
+def _over(state: RunState, call: Call, attempt: int) -> bool:
+    """Whether that attempt of a task call has an outcome already."""
+    failed = state.tasks.get(call)
+    return failed is not None and (failed in (SUCCEEDED, FAILED) or failed >= attempt)
+
+
+def _task_start(state: RunState, command: c.RecordStart, by: Circumstances) -> Decision:
+    if _over(state, command.call, command.attempt):
+        return NOTHING
+    if state.begun.get(command.call, 0) >= command.attempt:
+        return NOTHING
+    return _too_long(state, by) or (e.TaskStarted(command.call, command.attempt),)
+
+
+def _heartbeat(state: RunState, command: c.RecordHeartbeat, by: Circumstances) -> Decision:
+    """Record how far an attempt is; said late, or near the journal's limit, it means nothing."""
+    if _over(state, command.call, command.attempt) or state.seq >= by.limits.entries_max:
+        return NOTHING
+    return (e.HeartbeatRecorded(command.call, command.attempt, command.details),)
 
 
 def _check_length(what: str, length: Micros | None, by: Circumstances) -> Rejected | None:
@@ -103,12 +134,7 @@ def _due(timeout: Micros | None, by: Circumstances) -> Micros | None:
 def _await_event(state: RunState, command: c.AwaitEvent, by: Circumstances) -> Decision:
     declared = state.spec.events
     if declared is not None and command.event not in declared:
-        names = ", ".join(declared) or "none"
-        message = (
-            f"workflow {state.spec.workflow!r} waits for event {command.event!r} that it does not "
-            f"declare; it declares: {names}; add it to events=[…]"
-        )
-        return Rejected("unknown-event", message)
+        return undeclared(state, command.event, "is waited for")
     refused = _check_length(f"timeout of event {command.event!r}", command.timeout, by)
     if refused is not None:
         return refused
@@ -204,6 +230,7 @@ def _start_child(state: RunState, command: c.StartChild, by: Circumstances) -> D
         command.spec.version,
         command.on_parent_end,
         command.spec,
+        command.on_conflict,
     )
     return _too_long(state, by) or (started,)
 
@@ -290,6 +317,8 @@ def _finish_cancel(state: RunState, command: c.FinishCancel, _by: Circumstances)
 WORKER_RULES: Final[Mapping[type[Any], Rule]] = {
     c.RecordSuccess: _success,
     c.RecordFailure: _failure,
+    c.RecordStart: _task_start,
+    c.RecordHeartbeat: _heartbeat,
     c.StartSleep: _start_sleep,
     c.AwaitEvent: _await_event,
     c.AwaitChild: _await_child,

@@ -39,6 +39,9 @@ class Circumstances:
     limits: EngineLimits = DEFAULT_LIMITS
 
 
+QUESTION_MARK: Final = "?"
+"""Before its name, it makes a mailbox that of a question."""
+
 Decision = tuple[Body, ...] | Rejected
 Rule = Callable[[RunState, Any, Circumstances], Decision]
 NOTHING: Final[tuple[Body, ...]] = ()
@@ -49,6 +52,20 @@ def illegal(state: RunState, what: str, instead: str = "") -> Rejected:
     hint = f"; {instead}" if instead else ""
     message = f"cannot {what} run {state.run_id}: it is {status_of(state)}{hint}"
     return Rejected("illegal-transition", message)
+
+
+def undeclared(state: RunState, mailbox: str, what: str) -> Rejected:
+    """Refuse an event or a question (its name begins with a mark) that nobody declared."""
+    name = mailbox.removeprefix(QUESTION_MARK)
+    asked = name != mailbox
+    kind = "question" if asked else "event"
+    known = [n for n in state.spec.events or () if n.startswith(QUESTION_MARK) == asked]
+    names = ", ".join(n.removeprefix(QUESTION_MARK) for n in known) or "none"
+    message = (
+        f"{kind} {name!r} {what}, but workflow {state.spec.workflow!r} declares no such {kind}; "
+        f"it declares: {names}; add it to {kind}s=[…]"
+    )
+    return Rejected(f"unknown-{kind}", message)
 
 
 def become_ready(state: RunState, reason: str, by: Circumstances) -> tuple[Body, ...]:

@@ -16,7 +16,7 @@ from typing import ClassVar, Final, NewType
 from attrs import Factory, frozen
 
 from aiki_sdk import ErrorInfo, JsonValue
-from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus, Slept
+from aiki_sdk.protocol import OnConflict, OnParentEnd, Priority, RunStatus, Slept
 
 Micros = NewType("Micros", int)
 """Microseconds: since the Unix epoch (UTC) for a time, a plain count for a duration."""
@@ -164,7 +164,8 @@ class TaskFailed(Body):
 class AttemptFailed(Body):
     """One attempt of a task call failed; the next one is due at `retry_at`.
 
-    `waits` tells whether the delay is a wait of the run (a long delay) or passes in the worker.
+    `waits` tells whether the delay is a wait of the run (a long delay) or passes in the worker;
+    `details` is what its last heartbeat carried.
     """
 
     kind: ClassVar[str] = "attempt-failed"
@@ -173,6 +174,26 @@ class AttemptFailed(Body):
     error: ErrorInfo
     retry_at: Micros
     waits: bool
+    details: JsonValue = None
+
+
+@frozen
+class TaskStarted(Body):
+    """An attempt of an at-most-once task begins: from here on it is never made again."""
+
+    kind: ClassVar[str] = "task-started"
+    call: Call
+    attempt: int
+
+
+@frozen
+class HeartbeatRecorded(Body):
+    """A running attempt said how far it is; the next attempt is told, should this one be lost."""
+
+    kind: ClassVar[str] = "heartbeat-recorded"
+    call: Call
+    attempt: int
+    details: JsonValue
 
 
 @frozen
@@ -297,6 +318,7 @@ class ChildStarted(Body):
     version: str
     on_parent_end: OnParentEnd
     spec: RunCreated
+    on_conflict: OnConflict = OnConflict.ERROR
 
 
 @frozen
@@ -434,6 +456,15 @@ class RunForked(Body):
     kind: ClassVar[str] = "run-forked"
     fork_id: str
     at: int
+
+
+@frozen
+class RunWatched(Body):
+    """Another run took this one for its child `child_id`; it is told how this one ends."""
+
+    kind: ClassVar[str] = "run-watched"
+    watcher_id: str
+    child_id: str
 
 
 @frozen

@@ -143,6 +143,10 @@ def _attempt_failed(state: RunState, body: e.AttemptFailed, entry: Entry) -> Non
     _progress(state)
 
 
+def _task_started(state: RunState, body: e.TaskStarted, _entry: Entry) -> None:
+    state.begun[body.call] = body.attempt
+
+
 def _retry_due(state: RunState, body: e.RetryDue, _entry: Entry) -> None:
     state.waits.pop(body.call, None)
 
@@ -165,9 +169,7 @@ def _timeout_started(state: RunState, body: e.TimeoutStarted, entry: Entry) -> N
     _open(state, body.call, Wait(WaitKind.TIMEOUT, body.call.address, body.due_at, entry.at))
 
 
-def _timed_out(
-    state: RunState, body: e.WaitTimedOut | e.TimeoutReached, _entry: Entry
-) -> None:
+def _timed_out(state: RunState, body: e.WaitTimedOut | e.TimeoutReached, _entry: Entry) -> None:
     state.waits.pop(body.call, None)
     state.settled.add(body.call)
     _progress(state)
@@ -250,6 +252,10 @@ def _forked(state: RunState, body: e.RunForked, _entry: Entry) -> None:
     state.forks[body.fork_id] = body.at
 
 
+def _watched(state: RunState, body: e.RunWatched, _entry: Entry) -> None:
+    state.watchers[body.child_id] = body.watcher_id
+
+
 def _paused(state: RunState, _body: e.RunPaused, _entry: Entry) -> None:
     state.paused = True
 
@@ -289,6 +295,7 @@ def _run_queued(state: RunState, _body: e.RunQueued, _entry: Entry) -> None:
 def _retried(state: RunState, _body: e.RunRetried, entry: Entry) -> None:
     """Start over; neither the old timeout nor an old cancellation may end the run again."""
     _discard_failures(state)
+    state.begun.clear()
     state.attempt += 1
     state.retried_at = entry.at
     state.claims_lost = 0
@@ -328,6 +335,7 @@ CHANGES: Final[Mapping[type[Body], Callable[[RunState, Any, Entry], None]]] = {
     e.TaskSucceeded: _task_succeeded,
     e.TaskFailed: _task_failed,
     e.AttemptFailed: _attempt_failed,
+    e.TaskStarted: _task_started,
     e.RetryDue: _retry_due,
     e.SleepStarted: _sleep_started,
     e.SleepEnded: _sleep_ended,
@@ -348,6 +356,7 @@ CHANGES: Final[Mapping[type[Body], Callable[[RunState, Any, Entry], None]]] = {
     e.QuestionAnswered: _said,
     e.RunContinued: _continued,
     e.RunForked: _forked,
+    e.RunWatched: _watched,
     e.RunPaused: _paused,
     e.RunResumed: _resumed,
     e.CancelRequested: _cancel_requested,

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus
 
-from ._commands import AcceptEvent, CancelRun, CreateRun, EndChild, NoteFork
+from ._commands import AcceptEvent, CancelRun, CreateRun, EndChild, NoteFork, WatchRun
 from ._entries import (
     CancelRequested,
     ChildStarted,
@@ -28,8 +28,9 @@ from ._entries import (
     RunContinued,
     RunCreated,
     RunFailed,
+    RunWatched,
 )
-from ._state import RunState, next_due, status_of
+from ._state import Outcome, RunState, next_due, status_of
 
 
 @frozen
@@ -91,7 +92,7 @@ def project(state: RunState) -> Projection:
     )
 
 
-NoticeCommand = CreateRun | EndChild | CancelRun | AcceptEvent | NoteFork
+NoticeCommand = CreateRun | EndChild | CancelRun | AcceptEvent | NoteFork | WatchRun
 """What one run can ask of another by what happened to it."""
 
 
@@ -128,7 +129,7 @@ def _owed(state: RunState, entry: Entry) -> Iterator[tuple[str, NoticeCommand]]:
     body = entry.body
     match body:
         case ChildStarted():
-            yield body.child_id, CreateRun(body.spec)
+            yield body.child_id, CreateRun(body.spec, body.on_conflict)
         case CancelRequested():
             yield from _cancel_children(state, body.reason, body.ancestor_id)
         case RunCancelled():
@@ -141,11 +142,16 @@ def _owed(state: RunState, entry: Entry) -> Iterator[tuple[str, NoticeCommand]]:
             yield from _cancel_orphans(state)
             yield body.continued_as, CreateRun(body.spec)
             yield from _hand_over(state, body.continued_as)
+            for child_id, watcher_id in state.watchers.items():
+                yield body.continued_as, WatchRun(watcher_id, child_id)
         case EventSent():
             reference = f"sent:{state.run_id}:{entry.seq}"
-            yield body.target_id, AcceptEvent(body.event, body.data, reference)
+            sent = AcceptEvent(body.event, body.data, reference, state.spec.namespace)
+            yield body.target_id, sent
         case RunCreated(forked_from=Fork(run_id=source_id, at=at)):
             yield source_id, NoteFork(state.run_id, at)
+        case RunWatched() if state.outcome is not None and state.outcome.continued_as is None:
+            yield body.watcher_id, _ended(state, state.outcome, body.child_id)
         case _:
             return
 
@@ -166,10 +172,16 @@ def _cancel_orphans(state: RunState) -> Iterator[tuple[str, NoticeCommand]]:
 
 def _tell_parent(state: RunState) -> Iterator[tuple[str, NoticeCommand]]:
     parent, outcome = state.spec.parent, state.outcome
-    if parent is not None and outcome is not None:
-        child_id = parent.child_id or state.run_id
-        ended = EndChild(child_id, status_of(state), outcome.output, outcome.error)
-        yield parent.run_id, ended
+    if outcome is None:
+        return
+    if parent is not None:
+        yield parent.run_id, _ended(state, outcome, parent.child_id or state.run_id)
+    for child_id, watcher_id in state.watchers.items():
+        yield watcher_id, _ended(state, outcome, child_id)
+
+
+def _ended(state: RunState, outcome: Outcome, child_id: str) -> EndChild:
+    return EndChild(child_id, status_of(state), outcome.output, outcome.error)
 
 
 def _hand_over(state: RunState, successor_id: str) -> Iterator[tuple[str, NoticeCommand]]:

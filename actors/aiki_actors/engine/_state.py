@@ -7,6 +7,7 @@ derive from it what people and machinery want to know: its status and when it is
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 from attrs import Factory, define, frozen
@@ -96,6 +97,8 @@ class RunState:
         claims_lost: claims lost in a row without any progress between them.
         attempt: attempt of the whole run, from 1.
         tasks: per task call the attempts that failed so far, or SUCCEEDED or FAILED.
+        begun: per at-most-once task call the attempt that began last; only an operator's retry of
+            the run lets it begin again.
         settled: calls of this attempt that recorded a value or timed out; said again, they do
             nothing.
         waits: open waits, in the order in which they were met.
@@ -103,6 +106,7 @@ class RunState:
         items: what was accepted, by seq; an item that was consumed may yet be returned.
         values: the last value published under each key.
         references: (event name, reference id) pairs accepted so far.
+        watchers: other runs that took this one for their child, by the child id they know it by.
         forks: runs that were made of this one's history, and up to which seq.
 
     """
@@ -123,6 +127,7 @@ class RunState:
     claims_lost: int = 0
     attempt: int = 1
     tasks: dict[Call, int] = Factory(lambda: dict[Call, int]())
+    begun: dict[Call, int] = Factory(lambda: dict[Call, int]())
     settled: set[Call] = Factory(lambda: set[Call]())
     slept: dict[Call, Micros] = Factory(lambda: dict[Call, Micros]())
     waits: dict[Call, Wait] = Factory(lambda: dict[Call, Wait]())
@@ -132,6 +137,7 @@ class RunState:
     unread: dict[str, deque[int]] = Factory(lambda: dict[str, deque[int]]())
     references: set[tuple[str, str]] = Factory(lambda: set[tuple[str, str]]())
     children: dict[str, Child] = Factory(lambda: dict[str, Child]())
+    watchers: dict[str, str] = Factory(lambda: dict[str, str]())
     forks: dict[str, int] = Factory(lambda: dict[str, int]())
     cancel: CancelState | None = None
     stalled: str | None = None
@@ -185,6 +191,9 @@ _WAITING_STATUS: Final = {
     WaitKind.CHILD: RunStatus.AWAITING_CHILD,
     WaitKind.RETRY: RunStatus.AWAITING_RETRY,
 }
+_PHASE_STATUS: Final[Mapping[Phase, RunStatus]] = {
+    phase: RunStatus(phase.value) for phase in Phase if phase not in (Phase.NEW, Phase.WAITING)
+}
 _OPEN_ENDED: Final = (WaitKind.EVENT, WaitKind.CHILD)
 
 
@@ -193,7 +202,7 @@ def status_of(state: RunState) -> RunStatus:
     if state.paused:
         return RunStatus.PAUSED
     if state.phase is not Phase.WAITING:
-        return RunStatus(state.phase.value)
+        return _PHASE_STATUS[state.phase]
     # A durable timeout is no wait of its own: it bounds those inside it, and they say what goes on.
     waits = [wait for wait in state.waits.values() if wait.kind is not WaitKind.TIMEOUT]
     timed = [wait for wait in waits if wait.due_at is not None]

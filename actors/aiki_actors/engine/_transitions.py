@@ -31,6 +31,7 @@ from ._entries import (
     EventReturned,
     EventSent,
     EventWaitStarted,
+    HeartbeatRecorded,
     QuestionAnswered,
     RetryDue,
     RunAttemptFailed,
@@ -48,9 +49,11 @@ from ._entries import (
     RunResumed,
     RunRetried,
     RunStalled,
+    RunWatched,
     SleepEnded,
     SleepStarted,
     TaskFailed,
+    TaskStarted,
     TaskSucceeded,
     TimeoutReached,
     TimeoutStarted,
@@ -133,6 +136,8 @@ ROWS: Final[tuple[Transition, ...]] = (
     Transition(_RUN_ONLY, TaskSucceeded, None, "a task ends"),
     Transition(_RUN_ONLY, TaskFailed, None, "a task fails for good"),
     Transition(_RUN_ONLY, AttemptFailed, None, "an attempt fails"),
+    Transition(_RUN_ONLY, TaskStarted, None, "an at-most-once task begins"),
+    Transition(_RUN_ONLY, HeartbeatRecorded, None, "a task says how far it is"),
     Transition(_RUN_ONLY, SleepStarted, None, "a sleep is met"),
     Transition(_RUN_ONLY, EventWaitStarted, None, "an event wait is met"),
     Transition(_RUN_ONLY, ChildWaitStarted, None, "a child wait is met"),
@@ -146,6 +151,7 @@ ROWS: Final[tuple[Transition, ...]] = (
     Transition(_RUN_ONLY, QuestionAnswered, None, "a question is answered"),
     Transition(_RUN_ONLY, RunContinued, Phase.COMPLETED, "continues as a new run"),
     Transition((*LIVE_PHASES, *ENDED), RunForked, None, "a new run is made of its history"),
+    Transition((*LIVE_PHASES, *ENDED), RunWatched, None, "another run takes it for its child"),
 )
 
 

@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, Never, TypeVar, TypeVarTuple, cast
 
@@ -51,8 +52,8 @@ class Cell(Node, Generic[M_contra]):
     spec: ChildSpec[M_contra]
     supervisor: SupervisorNode
     mailbox: Mailbox[M_contra] = field(init=False)
-    ref: ActorRef[M_contra] = field(init=False)
-    context: ActorContext[M_contra] = field(init=False)
+    _ref: ActorRef[M_contra] | None = field(default=None, init=False)
+    _old_ref: weakref.ref[ActorRef[M_contra]] | None = field(default=None, init=False)
     actor: Actor[M_contra] | None = field(default=None, init=False)
     current: object = field(default=_NOTHING, init=False)
     attention: bool = field(default=False, init=False)
@@ -66,15 +67,29 @@ class Cell(Node, Generic[M_contra]):
         """Make the parts that point back at the cell."""
         policy = self.spec.mailbox
         self.mailbox = Mailbox(self.path, policy, self.system.dead_letters, policy.capacity)
-        self.ref = ActorRef(self.mailbox, self)
-        self.context = ActorContext(self)
+        self._ref = ActorRef(self.mailbox, self)
+
+    @property
+    def ref(self) -> ActorRef[M_contra]:
+        """The actor's reference; of an ended actor only as long as somebody holds it.
+
+        A cell that held the reference, which holds the cell, would be garbage only the collector
+        finds; at thousands of actors a second that is most of what the collector has to do.
+        """
+        ref = self._ref
+        if ref is None and self._old_ref is not None:
+            ref = self._old_ref()
+        if ref is None:
+            ref = ActorRef(self.mailbox, self)
+            self._old_ref = weakref.ref(ref)
+        return ref
 
     # --- one incarnation ---
 
     @override
     async def live(self) -> None:
         actor = self.actor = self.spec.start()
-        await actor.started(self.context)
+        await actor.started(ActorContext(self))
         if self.phase is Phase.STARTING:
             self.phase = Phase.SUSPENDED if self.suspended else Phase.RUNNING
         self.supervisor.child_settled()
@@ -312,6 +327,7 @@ class Cell(Node, Generic[M_contra]):
     @override
     def release(self, reason: StopReason, error: BaseException | None) -> None:
         self.system.registry.forget(self.ref)
+        self._old_ref = weakref.ref(self.ref)
         if self.watchers:
             watchers, self.watchers = self.watchers, None
             notice = Terminated(self.ref, reason, error)
@@ -319,6 +335,7 @@ class Cell(Node, Generic[M_contra]):
                 if watcher.watching is not None:
                     watcher.watching.pop(self, None)
                 watcher.notify(notice)
+        self._ref = None
 
     @override
     def face(self) -> ActorRef[M_contra]:

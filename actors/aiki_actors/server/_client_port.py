@@ -6,8 +6,8 @@ decided here; requests become commands, answers become wire views.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import trio
 from attrs import define, evolve
@@ -18,16 +18,19 @@ from aiki_sdk import (
     AikiError,
     AnyWorkflow,
     Ids,
+    InvalidRequest,
     LimitExceeded,
     NotFound,
     ReferenceConflict,
     WorkflowRegistry,
 )
+from aiki_sdk._question import mailbox_of_question
 from aiki_sdk.protocol import (
     BATCH_MAX,
     ControlCommand,
     ControlRequest,
     EventReceipt,
+    ForkRequest,
     Health,
     HealthStatus,
     JournalEntry,
@@ -59,6 +62,12 @@ _COMMANDS: Final[dict[ControlCommand, Callable[[ControlRequest], e.Command]]] = 
     ControlCommand.REQUEUE: lambda _request: e.RequeueRun(),
     ControlCommand.RETRY: lambda _request: e.RetryRun(),
 }
+
+
+T = TypeVar("T")
+
+TOLD_AT_ONCE_MAX: Final = 64
+"""Runs told at the same time by one request: a batch must not crowd everybody else out."""
 
 
 @define(eq=False)
@@ -112,7 +121,7 @@ class ServerClientPort:
             start_at=start_at,
             cancel_grace=e.Micros(round(settings.cancel_grace_s * e.SECOND)),
             stall_on_divergence=settings.on_divergence == "stall",
-            events=tuple(workflow.events),
+            events=workflow.mailboxes,
         )
 
     async def _settle_conflict(
@@ -240,8 +249,9 @@ class ServerClientPort:
         )
 
     async def send(self, run_id: str, request: SendRequest) -> EventReceipt:
-        """Acknowledge an event for a run."""
-        command = e.AcceptEvent(request.event, request.data, request.reference_id)
+        """Acknowledge an event or a question for a run."""
+        name = mailbox_of_question(request.event) if request.question else request.event
+        command = e.AcceptEvent(name, request.data, request.reference_id)
         entries = await self.runs.do(run_id, command, namespace=self.namespace)
         if not entries:
             return EventReceipt(None, duplicate=True)
@@ -252,6 +262,78 @@ class ServerClientPort:
         command = _COMMANDS[request.command](request)
         await self.runs.do(run_id, command, namespace=self.namespace)
 
+    async def send_many(
+        self, run_ids: Sequence[str], request: SendRequest
+    ) -> Sequence[EventReceipt | Problem]:
+        """Send one event to many runs; each gets it or not by itself."""
+        return await self._each(run_ids, lambda run_id: self.send(run_id, request))
+
+    async def control_many(
+        self, run_ids: Sequence[str], request: ControlRequest
+    ) -> Sequence[Problem | None]:
+        """Do one thing to many runs; each is done or not by itself."""
+        return await self._each(run_ids, lambda run_id: self.control(run_id, request))
+
+    async def _each(
+        self, run_ids: Sequence[str], act: Callable[[str], Awaitable[T]]
+    ) -> list[T | Problem]:
+        """Act on each run, some at a time, and return what came of it, in order."""
+        if len(run_ids) > BATCH_MAX:
+            raise LimitExceeded("runs in one batch", BATCH_MAX, len(run_ids), "send them in parts")
+        limiter = trio.CapacityLimiter(TOLD_AT_ONCE_MAX)
+        results: dict[int, T | Problem] = {}
+
+        async def act_on(number: int, run_id: str) -> None:
+            async with limiter:
+                try:
+                    results[number] = await act(run_id)
+                except AikiError as error:
+                    results[number] = Problem.from_error(error)
+
+        async with trio.open_nursery() as nursery:
+            for number, run_id in enumerate(run_ids):
+                nursery.start_soon(act_on, number, run_id)
+        return [results[number] for number in range(len(run_ids))]
+
+    async def fork(self, run_id: str, request: ForkRequest) -> StartResult:
+        """Make a new run of what a run had recorded up to an entry."""
+        entries = await self.storage.journal(run_id)
+        source = entries[0].body if entries else None
+        if not isinstance(source, e.RunCreated) or source.namespace != self.namespace:
+            raise self._not_found(run_id)
+        if request.at > len(entries):
+            message = (
+                f"at={request.at} is not valid: the journal of run {run_id} ends with entry "
+                f"{len(entries)}; pass the seq of one of its entries"
+            )
+            raise InvalidRequest(message, details={"run_id": run_id})
+        history = e.fork_history(entries, request.at, request.overrides, self.ids.claim_id())
+        spec = self._fork_spec(run_id, source, request)
+        fork_id = self.ids.run_id()
+        await self.runs.do(fork_id, e.ForkRun(spec, history), fresh=True)
+        return StartResult(fork_id)
+
+    def _fork_spec(self, run_id: str, source: e.RunCreated, request: ForkRequest) -> e.RunCreated:
+        """Return what a fork is created with: nobody's child, without a reference id, at once."""
+        workflow = self.registry.resolve(source.workflow, request.version or source.version)
+        data, digest = source.input, source.input_hash
+        if request.input is not None:
+            args, kwargs = workflow.decode_input(dict(request.input))
+            data, digest = workflow.encode_input(args, kwargs)
+        return evolve(
+            source,
+            version=workflow.version,
+            input=data,
+            input_hash=digest,
+            events=workflow.mailboxes,
+            reference_id=None,
+            parent=None,
+            depth=0,
+            start_at=None,
+            continued_from=None,
+            forked_from=e.Fork(run_id, request.at),
+        )
+
     def updates(self, run_id: str, *, after: int, wait_s: float | None = None) -> RunUpdates:
         """Open the stream of a run's updates with seq above `after`, past ones first."""
         return RunUpdates(self.storage, self.hub, self.namespace, run_id, after, wait_s)
@@ -259,7 +341,7 @@ class ServerClientPort:
     async def workflows(self) -> Sequence[WorkflowInfo]:
         """Return the workflows that the server knows, by name, then version."""
         known = sorted(self.registry, key=lambda workflow: (workflow.name, workflow.version))
-        return [WorkflowInfo(w.name, w.version, tuple(w.events)) for w in known]
+        return [WorkflowInfo(w.name, w.version, tuple(w.events), tuple(w.questions)) for w in known]
 
     async def health(self) -> Health:
         """Return how the server is: it works if its database answers."""

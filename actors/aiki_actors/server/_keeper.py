@@ -35,6 +35,8 @@ class KeeperSettings:
 
     Attributes:
         sweep_s: seconds between two sweeps.
+        sweep_max_s: up to which that doubles after each sweep, where time is skipped and a sweep
+            every few seconds would be most of the work; None: it stays as it is.
         page: rows read at once.
         parallel: runs that are woken at the same time during recovery.
         undelivered_max: how long a ready run may stand unclaimed before it stalls.
@@ -47,6 +49,7 @@ class KeeperSettings:
     parallel: int = 64
     undelivered_max: timedelta = timedelta(hours=24)
     retention: timedelta | None = timedelta(days=30)
+    sweep_max_s: float | None = None
 
 
 @define(eq=False)
@@ -82,12 +85,15 @@ class Keeper(Actor[Never]):
             self._undelivered,
             self._ended_runs,
         )
+        pause_s = self.settings.sweep_s
         while True:
             for sweep in sweeps:
                 await self._try(sweep)
             self._first = False
             self.recovered.set()
-            await trio.sleep(self.settings.sweep_s)
+            await trio.sleep(pause_s)
+            if self.settings.sweep_max_s is not None:
+                pause_s = min(pause_s * 2, self.settings.sweep_max_s)
 
     async def _try(self, sweep: Callable[[], Awaitable[None]]) -> None:
         """Sweep; an error of the database is logged, the next sweep comes anyway."""

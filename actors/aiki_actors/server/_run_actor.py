@@ -14,14 +14,22 @@ import logging
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from aiki_actors import engine as e
 from aiki_actors.kernel import ActorContext, ActorRef, BatchActor, Reply, StopReason
 from aiki_actors.storage import Appended, AppendResult, Change, ReadyRun, ReferenceTaken
-from aiki_sdk import AikiError, ErrorInfo, NotFound, ReferenceConflict, Unavailable, error_from_wire
+from aiki_sdk import (
+    AikiError,
+    NotFound,
+    ReferenceConflict,
+    Unavailable,
+    UnknownOutcome,
+    error_from_wire,
+)
 from aiki_sdk.protocol import RunStatus, Update
 
+from ._between_runs import answer_to_conflict, passed_on, superseded
 from ._dispatcher import Offer
 from ._services import Do, Entries, RunMessage, Services, Submit, View
 from ._storage_actor import Write
@@ -30,7 +38,15 @@ from ._views import outcome_of, run_info, update_of
 LOGGER: Final = logging.getLogger("aiki.server")
 
 _UNPROJECTED: Final = frozenset(
-    {e.TaskSucceeded, e.EventAccepted, e.EventReturned, e.ValueRecorded, e.ChildStarted}
+    {
+        e.TaskSucceeded,
+        e.TaskStarted,
+        e.HeartbeatRecorded,
+        e.EventAccepted,
+        e.EventReturned,
+        e.ValueRecorded,
+        e.ChildStarted,
+    }
 )
 """Entries after which a run's row is the same as before; a batch of only these writes none."""
 
@@ -57,6 +73,7 @@ class Batch:
         foreign: those that the worker which executes the run does not learn as a reply.
         answers: who is to be answered, with which entries.
         views: who asked what the run is.
+        passed_on: notices for the run that goes on in this one's place.
         asked: notices that these entries carry out.
         owed: notices that these entries mean for other runs.
         claims: claims made; each has taken a slot.
@@ -75,6 +92,7 @@ class Batch:
         "foreign",
         "freed",
         "owed",
+        "passed_on",
         "plain",
         "statuses",
         "supersedes",
@@ -89,6 +107,7 @@ class Batch:
         self.answers: list[tuple[Reply[Entries], Entries]] = []
         self.views: list[View] = []
         self.asked: list[e.Notice] = []
+        self.passed_on: list[e.Notice] = []
         self.owed: tuple[e.Notice, ...] = ()
         self.claims: list[e.RunClaimed] = []
         self.freed: list[tuple[str, bool]] = []
@@ -133,6 +152,8 @@ class RunActor(BatchActor[RunMessage]):
         try:
             if self._stale:
                 await self._load()
+            if not self.state.seq:
+                messages = [await self._prepared(message) for message in messages]
         except AikiError as error:
             for message in messages:
                 if message.reply is not None:
@@ -162,6 +183,15 @@ class RunActor(BatchActor[RunMessage]):
         self._parked_seq = parked[-1] if parked else 0
         self._row = e.project(self.state) if entries else None
         self._stale = False
+
+    async def _prepared(self, message: RunMessage) -> RunMessage:
+        """Find out whose reference id a run takes over that another run lets be created."""
+        if not isinstance(message, Do) or message.notice is None:
+            return message
+        command = message.command
+        if not isinstance(command, e.CreateRun):
+            return message
+        return evolve(message, supersedes=await superseded(self.services.storage, command))
 
     # -- deciding ---------------------------------------------------------------------------
 
@@ -196,6 +226,12 @@ class RunActor(BatchActor[RunMessage]):
         if message.supersedes is not None:
             batch.supersedes = message.supersedes
         command = message.command
+        if message.notice is not None:
+            batch.asked.append(message.notice)
+            further = passed_on(self.state, message.notice)
+            if further is not None:
+                batch.passed_on.append(further)
+                return
         refused = self._refused(message)
         offer = None if refused else self._offer(command)
         claims = len(batch.claims)
@@ -207,11 +243,12 @@ class RunActor(BatchActor[RunMessage]):
             self.services.dispatcher.withdraw(offer.claim.worker_id)
         elif isinstance(command, e.ClaimRun):
             self.services.dispatcher.withdraw(command.worker_id)
-        if message.notice is not None:
-            batch.asked.append(message.notice)
         if isinstance(decided, AikiError):
             if message.reply is not None:
                 message.reply.fail(decided)
+            elif message.notice is not None and isinstance(command, e.AcceptEvent):
+                source = message.notice.source_id
+                LOGGER.warning("an event that run %s sent was not delivered: %s", source, decided)
             return
         batch.foreign.extend(decided)
         if message.reply is not None:
@@ -259,6 +296,8 @@ class RunActor(BatchActor[RunMessage]):
             self.state = e.evolve(self.state, entry)
             made.append(entry)
             batch.statuses.append(e.status_of(self.state))
+            if isinstance(command, e.ForkRun):
+                continue  # the claim in a copied history is nobody's
             if isinstance(body, e.RunClaimed):
                 batch.claims.append(body)
             elif held is not None and self.state.claim is None:
@@ -273,6 +312,11 @@ class RunActor(BatchActor[RunMessage]):
         change = self._change(batch)
         try:
             result = await self._append(change)
+        except UnknownOutcome as unknown:
+            result = await self._read_back(change, unknown)
+            if result is None:
+                await self._undo(batch, unknown)
+                return False
         except AikiError as error:
             await self._undo(batch, error)
             return False
@@ -282,6 +326,19 @@ class RunActor(BatchActor[RunMessage]):
             return True
         await self._undo(batch, self._conflict(result))
         return False
+
+    async def _read_back(self, change: Change, unknown: UnknownOutcome) -> AppendResult | None:
+        """Find out whether a write happened; None if that cannot be known now."""
+        if not change.entries:
+            return None
+        try:
+            wrote = await self.services.storage.journal(
+                self.run_id, after=change.first_seq - 1, limit=len(change.entries)
+            )
+        except AikiError as error:
+            LOGGER.error("run %s: %s; reading back failed: %s", self.run_id, unknown, error)
+            return None
+        return Appended() if tuple(wrote) == change.entries else None
 
     async def _append(self, change: Change) -> AppendResult:
         result: AppendResult = await self.services.writer.ask(
@@ -293,7 +350,7 @@ class RunActor(BatchActor[RunMessage]):
         state = self.state
         entries = tuple(batch.entries)
         batch.plain = all(type(entry.body) in _UNPROJECTED for entry in entries)
-        batch.owed = e.notices(state, entries)
+        batch.owed = (*e.notices(state, entries), *batch.passed_on)
         row = None if batch.plain else e.project(state)
         return Change(
             run_id=self.run_id,
@@ -322,21 +379,21 @@ class RunActor(BatchActor[RunMessage]):
         for view in batch.views:
             view.reply.fail(error)
         if isinstance(error, ReferenceHeld):
-            await self._refuse_child(batch, error)
+            await self._settle_children(batch, error)
         self._context.passivate()
 
-    async def _refuse_child(self, batch: Batch, error: ReferenceHeld) -> None:
-        """Tell a parent that its child cannot exist: another run has the child's reference id."""
+    async def _settle_children(self, batch: Batch, error: ReferenceHeld) -> None:
+        """Say what follows for a parent whose child's reference id names another run."""
         for notice in batch.asked:
             if not isinstance(notice.command, e.CreateRun):
                 continue
-            failed = e.EndChild(
-                self.run_id, RunStatus.FAILED, error=ErrorInfo.from_exception(error)
-            )
-            answer = e.Notice(f"{notice.id}:refused", self.run_id, notice.source_id, failed)
-            change = Change(self.run_id, 1, (), notices=(answer,), settled=(notice.id,))
             try:
-                await self._append(change)
+                answer = await answer_to_conflict(
+                    self.services.storage, notice, notice.command, error.taken
+                )
+                await self._append(
+                    Change(self.run_id, 1, (), notices=(answer,), settled=(notice.id,))
+                )
             except AikiError:
                 LOGGER.warning(
                     "notice %s could not be answered now; it is delivered again", notice.id
@@ -354,6 +411,8 @@ class RunActor(BatchActor[RunMessage]):
         for view in batch.views:
             view.reply.send(run_info(self.state) if self.state.seq else None)
         if not batch.entries:
+            for notice in batch.owed:
+                services.deliver(notice)
             return
         self._remember(batch.entries)
         if holder is not None and batch.foreign:

@@ -7,8 +7,7 @@ actor has just passivated starts the next one, which begins when the old one has
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from attrs import define, field
@@ -114,8 +113,10 @@ class Runs:
     async def submit(self, run_id: str, commands: tuple[e.WorkerCommand, ...]) -> Entries:
         """Have a worker's commands carried out, as one change."""
         ref = self.activate(run_id)
-        with translated(ref):
+        try:
             return await ref.ask_shielded(lambda reply: Submit(commands, reply))
+        except KernelError as error:
+            raise _translated(ref, error) from error
 
     async def view(self, run_id: str) -> RunInfo | None:
         """Describe a run; None if it does not exist."""
@@ -134,15 +135,12 @@ class Runs:
 
 async def _ask(ref: ActorRef[RunMessage], build: Callable[[Reply[R]], RunMessage]) -> R:
     """Ask without a deadline: every run actor answers, or fails its replies when it ends."""
-    with translated(ref):
-        return await ref.ask(build, deadline_s=None)
-
-
-@contextmanager
-def translated(ref: ActorRef[RunMessage]) -> Generator[None, None, None]:
-    """Turn the kernel's errors about a run's actor into the one that callers know."""
     try:
-        yield
+        return await ref.ask(build, deadline_s=None)
     except KernelError as error:
-        message = f"run {ref.name} could not answer: {error}; try again"
-        raise Unavailable(message) from error
+        raise _translated(ref, error) from error
+
+
+def _translated(ref: ActorRef[RunMessage], error: KernelError) -> Unavailable:
+    """Turn the kernel's error about a run's actor into the one that callers know."""
+    return Unavailable(f"run {ref.name} could not answer: {error}; try again")

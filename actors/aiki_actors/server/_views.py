@@ -10,6 +10,7 @@ from aiki_actors import engine as e
 from aiki_actors.storage import entry_to_json
 from aiki_sdk import JsonValue
 from aiki_sdk.protocol import (
+    ForkPoint,
     JournalEntry,
     Outcome,
     RunInfo,
@@ -36,6 +37,7 @@ def run_info(state: e.RunState) -> RunInfo:
     spec = state.spec
     outcome = state.outcome or e.Outcome()
     cancel = state.cancel
+    fork = spec.forked_from
     reason = outcome.reason or state.stalled or (cancel.reason if cancel else None)
     return RunInfo(
         id=state.run_id,
@@ -59,6 +61,10 @@ def run_info(state: e.RunState) -> RunInfo:
         error=outcome.error,
         reason=reason,
         continued_as=outcome.continued_as,
+        continued_from=spec.continued_from,
+        forked_from=None if fork is None else ForkPoint(fork.run_id, fork.at),
+        forks=tuple(ForkPoint(fork_id, at) for fork_id, at in state.forks.items()),
+        values=dict(state.values),
         terminated=outcome.terminated,
         worker_id=None if state.claim is None else state.claim.worker_id,
         epoch=state.epoch,

@@ -29,8 +29,10 @@ class Change:
     Attributes:
         run_id: the run.
         first_seq: seq of the first entry; the run's last durable seq plus one.
-        entries: what happened, in order, seqs gapless; may be empty when only notices settle.
-        projection: the run's new row, or None when nothing in it changed.
+        entries: what happened, in order, seqs gapless; may be empty when only notices settle. To
+            settle notices to a run that does not exist (any more), `first_seq` is 1.
+        projection: the run's new row, or None when nothing in it changed. After the creation
+            only `status`, `attempt`, `epoch`, `worker_id` and the times but `created_at` change.
         create: the row is new; `projection` is set and `first_seq` is 1.
         supersedes: on create, the ended run that gives its reference id up to this one.
         notices: commands now owed to other runs.
@@ -55,7 +57,13 @@ class Appended:
 
 @frozen
 class SeqConflict:
-    """Somebody else wrote this run: the change was not applied."""
+    """Somebody else wrote this run: the change was not applied.
+
+    Attributes:
+        run_id: the run.
+        seq: `first_seq` of the refused change, which is not the run's last seq plus one.
+
+    """
 
     run_id: str
     seq: int
@@ -63,7 +71,13 @@ class SeqConflict:
 
 @frozen
 class ReferenceTaken:
-    """Another run holds the reference id: the change was not applied."""
+    """Another run holds the reference id: the change was not applied.
+
+    Attributes:
+        run_id: the run that holds it.
+        input_hash: that run's.
+
+    """
 
     run_id: str
     input_hash: str
@@ -131,8 +145,15 @@ class Storage(Protocol):
     async def append(self, changes: Sequence[Change]) -> list[AppendResult]:
         """Make the changes durable in one transaction; one result per change, in order.
 
-        Changes of one run in one batch are applied in order. Not cancelled half-way: once begun,
-        the write is carried to its end even when the caller is cancelled.
+        Changes of one run in one batch are applied in order; what follows a refused change of a
+        run is refused too. Not cancelled half-way: once begun, the write is carried to its end
+        even when the caller is cancelled.
+
+        Raises:
+            PayloadError: a value in a change cannot be stored; nothing was written.
+            StorageError: the database failed; nothing was written.
+            UnknownOutcome: the changes may or may not have been written.
+
         """
         ...
 
@@ -177,7 +198,10 @@ class Storage(Protocol):
     async def delete_ended(
         self, *, before: Micros, limit: int, namespace: str | None = None
     ) -> int:
-        """Delete runs that ended before a time, with their journals; return how many."""
+        """Delete runs that ended before a time, oldest first, with their journals; return how many.
+
+        Notices that they owe, or are owed, stay until they are settled.
+        """
         ...
 
     async def size_bytes(self) -> int:

@@ -110,6 +110,16 @@ class TaskActor:
 
     async def run(self, slot: Slot) -> None:
         """Run attempts until the call has an outcome, and report each; see `Slot.start`."""
+        if slot.scope is not None:
+            await self._run(slot)
+            return
+        # In the code's own branch the code may have shielded itself; an eviction ends this scope.
+        with trio.CancelScope() as slot.scope:
+            await self._run(slot)
+        if self.execution.evicted:
+            raise RunEvicted
+
+    async def _run(self, slot: Slot) -> None:
         record = slot.record
         assert record is not None, "a call that begins has a record"
         while not slot.resolved:

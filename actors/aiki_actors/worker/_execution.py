@@ -6,7 +6,7 @@ Every durable operation is a call with an address, a branch and an index. `perfo
 * With one branch, a recorded result is returned at once; an unrecorded call happens in the branch
   itself, unless a recorded task or child is left over, which is a divergence.
 * With more branches every call waits, and the sequencer (`_sequencer.py`) chooses the next thing.
-* A cancellation is delivered in its place among the results, by its seq.
+* A cancellation or a durable timeout is a signal, delivered in its place among the results, by seq.
 * Eviction is not cancellation: after it every operation raises `RunEvicted`, shielded or not, and
   nothing reaches the journal.
 
@@ -23,14 +23,15 @@ import trio
 from attrs import Factory, define
 
 from aiki_actors import engine as e
-from aiki_sdk import AikiError, StaleClaim
+from aiki_sdk import AikiError, StaleClaim, UnknownOutcome
 
 from ._branches import Branch, BranchTracker, Tracks
-from ._divergence import calling_line, divergence, waiting_line
+from ._divergence import Sight, calling_line, divergence, waiting_line
 from ._port import ServerPort
 from ._replica import Record, Replica
 from ._sequencer import Sequencer
 from ._slots import RunEvicted, Slot, Start
+from ._timeouts import DurableTimeout, Timeouts
 
 if TYPE_CHECKING:
     from aiki_sdk import AnyTask
@@ -56,9 +57,12 @@ class Execution:
         frozen: why nothing new may begin (pause, shutdown); None: it may.
         released: why the claim is to be given back after an eviction; None: it is not.
         cancelled_at: seq of the cancellation, once the code was told.
+        continued: what the run goes on as, once its code asked for that.
         diverged: why code and journal do not fit together, once they do not.
         epoch: epoch of the last claim that was noticed.
+        deliveries: results given to the code so far; the same number at the same point of a replay.
         last_at: time of the last result the code was given; what `run.now()` says.
+        function: the workflow's function, for the report of a divergence.
 
     """
 
@@ -79,11 +83,15 @@ class Execution:
     frozen: str | None = None
     released: str | None = None
     cancelled_at: int | None = None
+    continued: e.RunCreated | None = None
     diverged: AikiError | None = None
     last_at: e.Micros = e.Micros(0)
     loaded_seq: int = 0
     epoch: int = 0
     sequencer: Sequencer = Factory(Sequencer, takes_self=True)
+    timeouts: Timeouts = Factory(Timeouts, takes_self=True)
+    deliveries: int = 0
+    function: Callable[..., Any] | None = None
     _abandoned: list[e.Call] = Factory(lambda: list[e.Call]())
     _claimed: trio.Event | None = None
     _thawed: trio.Event | None = None
@@ -161,6 +169,8 @@ class Execution:
                     self.sequencer.push(seq, None)
                 else:
                     self.deliver_cancel(seq)
+            case e.TimeoutReached():
+                self.timeouts.reached(body.call, seq)
             case e.RunPaused():
                 self.freeze(self.frozen or "paused")
             case e.RunResumed():
@@ -178,6 +188,7 @@ class Execution:
                 | e.RunStalled()
                 | e.RunAttemptFailed()
                 | e.RunCompleted()
+                | e.RunContinued()
                 | e.RunFailed()
                 | e.RunCancelled()
             ):
@@ -197,7 +208,9 @@ class Execution:
                 event.set()
         self.scope.cancel()
         for slot in self.slots:
-            # Whoever still waits is shielded: the scope did not reach it.
+            # Whoever still waits or works is shielded: the scope did not reach it.
+            if slot.scope is not None:
+                slot.scope.cancel()
             if slot.task is not None:
                 slot.dead = True
                 task, slot.task = slot.task, None
@@ -207,6 +220,13 @@ class Execution:
         """Give the claim back, to begin again from the journal as it is."""
         self.released = reason
         self.evict()
+
+    def let_go(self) -> None:
+        """Drop what points back here, so that an ended execution is freed without the collector."""
+        self.on_branched, self.on_parked = _nothing, _no_epoch
+        self.slots.clear()
+        self.replica.records.clear()
+        self.sequencer.close()
 
     def freeze(self, reason: str) -> None:
         """Begin nothing new; once nothing happens any more, leave and give the claim back."""
@@ -231,7 +251,7 @@ class Execution:
         calls = [
             (slot.call, waiting_line(slot.task) if slot.task else calling_line()) for slot in slots
         ]
-        self.diverged = divergence(self.run_id, self.replica, calls)
+        self.diverged = divergence(self.run_id, self.replica, calls, Sight(self.function))
         self.evict()
 
     # -- what the code does -----------------------------------------------------------------
@@ -282,12 +302,23 @@ class Execution:
         """Bring a call to its result."""
         if self.multi:
             return await self._wait_turn(slot)
-        record = slot.record
-        if record is None:
+        if slot.record is None:
             before = self.sequencer.ready[0][0] if self.sequencer.ready else None
-            record = self.replica.take_leftover(slot.call.address, before)
+            slot.record = self.replica.take_leftover(slot.call.address, before)
+        try:
+            record = await self._come_to(slot)
+        except trio.Cancelled:
+            self._give_back(slot)
+            raise
+        self.deliveries += 1
+        self.last_at = record.at
+        return record
+
+    async def _come_to(self, slot: Slot) -> Record:
+        """Bring a call of the only branch to its result, after the signals that come before it."""
+        record = slot.record
         if self.sequencer.ready:
-            await self._cancel_first(record)
+            await self._signals_first(record)
         if record is not None and record.resolution is not None:
             await self._replay_checkpoint()
         elif record is None and not slot.free and self.replica.unconsumed:
@@ -296,10 +327,17 @@ class Execution:
             raise RunEvicted
         else:
             record = await self._happen(slot, record)
-        if record.resolved_at > (self.cancelled_at or record.resolved_at):
-            await trio.lowlevel.checkpoint_if_cancelled()
-        self.last_at = record.at
+            if slot.signalled:
+                await trio.lowlevel.checkpoint_if_cancelled()
         return record
+
+    def _give_back(self, slot: Slot) -> None:
+        """Give up what a call holds that was cancelled before the code was given its result."""
+        record = slot.record
+        if record is None or self.evicted:
+            return
+        if record.waiting or isinstance(record.resolution, e.EventConsumed):
+            self.give_up(record.call)
 
     async def _happen(self, slot: Slot, record: Record | None) -> Record:
         """Let a call of the only branch happen, in that branch."""
@@ -312,6 +350,8 @@ class Execution:
         self.begun += 1
         try:
             try:
+                if self.timeouts.armed and not slot.free:
+                    await self.begin_timeouts()
                 await slot.start(slot)
             finally:
                 self.begun -= 1
@@ -368,15 +408,30 @@ class Execution:
             slot.scope.cancel()
         if self.evicted or record is None:
             return
-        if record.waiting or isinstance(record.resolution, e.EventConsumed) or slot.began:
+        if record.held or slot.began:
             self._abandoned.append(slot.call)
 
-    def deliver(self, slot: Slot | None) -> None:
-        """Give a call its result (None: tell the code that it is cancelled)."""
+    def give_up(self, call: e.Call) -> None:
+        """Say with the next word to the server that nobody waits for this any more."""
+        if not self.evicted and call not in self._abandoned:
+            self._abandoned.append(call)
+
+    def signal(self, seq: int, timeout: DurableTimeout) -> None:
+        """Deliver a timeout now if the code is in the midst of a call, else before its next one."""
+        if not self.multi and self._mark_signalled(seq):
+            self.deliver(timeout)
+        else:
+            self.sequencer.push(seq, timeout)
+
+    def deliver(self, slot: Slot | DurableTimeout | None) -> None:
+        """Give a call its result, or a scope its end (None: tell the code that it is cancelled)."""
         if slot is None:
             self.deliver_cancel(self.replica.seq)
+        elif isinstance(slot, DurableTimeout):
+            slot.scope.cancel()
         elif slot.task is not None:
             slot.delivered = True
+            self.deliveries += self.multi
             task, slot.task = slot.task, None
             trio.lowlevel.reschedule(task)
 
@@ -384,15 +439,33 @@ class Execution:
         """Cancel the code's scope: the run was cancelled at `seq`."""
         if self.cancelled_at is None:
             self.cancelled_at = seq
+            self._mark_signalled(seq)
             self.cancel_scope.cancel()
 
-    async def _cancel_first(self, record: Record | None) -> None:
-        """Deliver a recorded cancellation that comes before what the code is about to get."""
-        seq = self.sequencer.ready[0][0]
-        if record is None or record.resolution is None or record.resolved_at > seq:
-            self.sequencer.ready.clear()
-            self.deliver_cancel(seq)
+    def _mark_signalled(self, seq: int) -> bool:
+        """Note in the call that is under way, if there is one, that its result comes too late."""
+        late = [slot for slot in self.slots if not slot.resolved_before(seq)]
+        for slot in late:
+            slot.signalled = True
+        return bool(late)
+
+    async def _signals_first(self, record: Record | None) -> None:
+        """Deliver the recorded signals that come before what the code is about to get."""
+        resolved = record is not None and record.resolution is not None
+        before = self.sequencer.take_signals(record.resolved_at if record and resolved else None)
+        for seq, signal in before:
+            if signal is None:
+                self.deliver_cancel(seq)
+            else:
+                self.deliver(signal)
+        if before:
             await trio.lowlevel.checkpoint_if_cancelled()
+
+    def deliver_late_cancel(self, before: int | None) -> None:
+        """Deliver, at the code's end, a cancellation that was not yet; up to `before` if given."""
+        for seq, signal in self.sequencer.take_signals(before):
+            if signal is None:
+                self.deliver_cancel(seq)
 
     async def _replay_checkpoint(self) -> None:
         self._replayed += 1
@@ -427,13 +500,20 @@ class Execution:
             raise RunEvicted
         claim = self.replica.claim or await self._regain()
         given_up, self._abandoned = self._abandoned, []
+        if self.timeouts.armed:
+            build = (*self.timeouts.begin(), *build)
         commands = tuple(make(claim) for make in build)
+        if not commands and not given_up:
+            return
         if given_up:
             commands = (*(e.AbandonWait(call, claim=claim) for call in given_up), *commands)
         try:
             entries = await self.port.submit(self.run_id, commands)
         except StaleClaim:
             self.evict()
+            raise RunEvicted from None
+        except UnknownOutcome as error:
+            self.fall_back(str(error))
             raise RunEvicted from None
         except AikiError as error:
             if not error.retryable:
@@ -467,6 +547,8 @@ class Execution:
                 return await self.port.submit(self.run_id, commands)
             except StaleClaim:
                 self.evict()
+            except UnknownOutcome as error:
+                self.fall_back(str(error))
             except AikiError as error:
                 if not error.retryable:
                     raise
@@ -499,6 +581,12 @@ class Execution:
         elif self.replica.claim is not None:
             await self.submit(park)
 
+    async def begin_timeouts(self) -> None:
+        """Let the time of the scopes that were entered begin, before something that takes long."""
+        if self.timeouts.armed:
+            await self.submit()
+            await trio.lowlevel.checkpoint_if_cancelled()
+
     def await_child(self, child_id: str, record: Record) -> bool:
         """Let a child's end resolve a record, whenever it comes; True if it has come already."""
         ended = self.replica.await_child(child_id, record)
@@ -515,7 +603,8 @@ class Execution:
 
     def _parking(self, waiting: tuple[e.Call, ...]) -> Callable[[e.ClaimRef], e.WorkerCommand]:
         unwinding = self.cancelled_at is not None
-        return lambda claim: e.ParkRun(waiting, unwinding, claim=claim)
+        timeouts = self.timeouts
+        return lambda claim: e.ParkRun((*waiting, *timeouts.open_calls), unwinding, claim=claim)
 
     async def wait_retry(self, slot: Slot) -> None:
         """Wait until the next attempt of a task is due: a wait of the run, in which it may park."""
@@ -533,3 +622,11 @@ class Execution:
             slot.retry_due = None
             if not due.is_set():
                 self.begun += 1
+
+
+def _nothing() -> None:
+    """Stand in for a callback that is not wanted any more."""
+
+
+def _no_epoch(_epoch: int) -> None:
+    """Stand in for the callback that tells of a parking."""

@@ -24,7 +24,6 @@ from aiki_sdk import (
     ErrorInfo,
     Ids,
     JsonValue,
-    Retry,
     Rng,
     StaleClaim,
     current_workflow,
@@ -33,9 +32,10 @@ from aiki_sdk._run import Run
 
 from ._attempts import Attempts
 from ._branches import Branch, BranchTracker
-from ._execution import Execution
+from ._execution import RETRY_FIRST_S, RETRY_MAX_S, Execution
 from ._operations import Operations
 from ._port import Assignment, ServerPort
+from ._saga import Saga, retry_of
 from ._slots import RunEvicted
 
 LOGGER: Final = logging.getLogger("aiki.worker")
@@ -88,6 +88,7 @@ class Executor(Actor[ExecutorMessage]):
     workflow: AnyWorkflow
     assignment: Assignment
     execution: Execution = field(init=False)
+    saga: Saga = field(init=False)
     _context: ActorContext[ExecutorMessage] = field(init=False)
     _sequencing: bool = field(default=False, init=False)
 
@@ -103,6 +104,7 @@ class Executor(Actor[ExecutorMessage]):
             lambda: context.ref.tell(Branched()),
             lambda epoch: around.on_parked(self.assignment.run_id, epoch),
         )
+        self.execution.function = self.workflow.function
         self.execution.load(self.assignment.entries)
         context.start_soon(self._guard)
         context.start_soon(self._drive)
@@ -124,6 +126,7 @@ class Executor(Actor[ExecutorMessage]):
         execution = self.execution
         execution.evict()
         execution.tracker.unfollow(execution)
+        execution.let_go()
         self.around.on_ended(self._context.ref)
         claim = execution.replica.claim
         if claim is None:
@@ -131,9 +134,22 @@ class Executor(Actor[ExecutorMessage]):
         if reason is StopReason.FAILURE:
             self.around.port.lost(execution.run_id, claim.epoch, "its executor failed")
             return
-        release = e.ReleaseClaim(execution.released or "shutdown", claim=claim)
-        with suppress(StaleClaim):
-            await self.around.port.submit(execution.run_id, (release,))
+        await self._release(e.ReleaseClaim(execution.released or "shutdown", claim=claim))
+
+    async def _release(self, release: e.ReleaseClaim) -> None:
+        """Give the claim back, however long the server cannot write: nobody else would."""
+        delay = RETRY_FIRST_S
+        while True:
+            try:
+                await self.around.port.submit(self.execution.run_id, (release,))
+            except StaleClaim:
+                return
+            except AikiError as error:
+                LOGGER.warning("run %s is not given back yet: %s", self.execution.run_id, error)
+                await trio.sleep(delay)
+                delay = min(delay * 2, RETRY_MAX_S)
+            else:
+                return
 
     def describe(self) -> str:
         """Return what the code is doing."""
@@ -153,10 +169,12 @@ class Executor(Actor[ExecutorMessage]):
         """Run the code to its end and say how it ended."""
         execution = self.execution
         with trio.CancelScope(shield=True):  # only an eviction ends it, see `_guard`
-            outcome = await self._run_code()
+            outcome = await self.run_code()
         if execution.diverged is not None:
             outcome = self._diverged(execution.diverged)
             LOGGER.error("%s", execution.diverged)
+        if execution.continued is not None:
+            outcome = self._continued(execution.continued)
         if outcome is not None and execution.replica.claim is not None:
             await self._say(outcome)
         self._context.stop_self()
@@ -164,6 +182,10 @@ class Executor(Actor[ExecutorMessage]):
     def _diverged(self, error: AikiError) -> Outcome:
         info = ErrorInfo.from_exception(error)
         return lambda claim: e.Diverge(info, claim=claim)
+
+    def _continued(self, spec: e.RunCreated) -> Outcome:
+        new_id = self.around.ids.run_id()
+        return lambda claim: e.ContinueRun(new_id, spec, claim=claim)
 
     async def _say(self, outcome: Outcome) -> None:
         """Submit the outcome; nothing else of this execution is submitted after it."""
@@ -176,9 +198,10 @@ class Executor(Actor[ExecutorMessage]):
         except AikiError as refused:
             LOGGER.warning("run %s: its outcome was refused: %s", execution.run_id, refused)
             error = ErrorInfo.from_exception(refused)
-            await execution.submit(lambda claim: e.FailRun(error, retryable=False, claim=claim))
+            with suppress(RunEvicted):
+                await execution.submit(lambda claim: e.FailRun(error, retryable=False, claim=claim))
 
-    async def _run_code(self) -> Outcome | None:
+    async def run_code(self) -> Outcome | None:
         """Run the workflow function; None when its end means nothing (eviction)."""
         execution = self.execution
         try:
@@ -198,16 +221,23 @@ class Executor(Actor[ExecutorMessage]):
     async def _call_function(self) -> JsonValue:
         execution = self.execution
         workflow = self.workflow
+        main = Branch(execution)
+        self.saga = Saga(execution, main)
         operations = Operations(
-            execution, workflow, self.around.ids, self.around.attempts.hooks.on_child
+            execution, workflow, self.around.ids, self.saga, self.around.attempts.hooks.on_child
         )
-        assert execution.replica.created is not None, "an assignment begins with RunCreated"
-        token = current_workflow.set(Branch(execution))
+        created = execution.replica.created
+        assert created is not None, "an assignment begins with RunCreated"
+
+        async def code() -> JsonValue:
+            args, kwargs = workflow.decode_input(created.input)
+            value = await workflow.function(Run(operations), *args, **kwargs)
+            return workflow.encode_output(value)
+
+        token = current_workflow.set(main)
         try:
-            with execution.scope, execution.cancel_scope:
-                args, kwargs = workflow.decode_input(execution.replica.created.input)
-                value = await workflow.function(Run(operations), *args, **kwargs)
-                return workflow.encode_output(value)
+            with execution.scope:
+                return await self.saga.run(code)
         finally:
             current_workflow.reset(token)
         return None
@@ -217,10 +247,7 @@ class Executor(Actor[ExecutorMessage]):
         info = ErrorInfo.from_exception(error)
         if execution.cancelled_at is not None:
             return lambda claim: e.FinishCancel(info, claim=claim)
-        spec = execution.replica.created
-        retry = Retry.never()
-        if spec is not None and isinstance(spec.retry, dict):
-            retry = Retry.from_json(spec.retry)
-        retryable = isinstance(error, Exception) and retry.retries(error)
+        retry = retry_of(execution.replica.created)
+        retryable = isinstance(error, Exception) and retry.retries(error) and not self.saga.undone
         chance = self.around.rng.random()
         return lambda claim: e.FailRun(info, retryable, chance, claim=claim)

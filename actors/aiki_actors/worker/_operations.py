@@ -31,12 +31,16 @@ from aiki_sdk import (
     current_workflow,
     encode_payload,
 )
-from aiki_sdk._addresses import child_wait_address, event_address, local_address, sleep_address
+from aiki_sdk._addresses import child_wait_address, local_address, sleep_address
 from aiki_sdk._run import ChildOptions, RunFacts
 from aiki_sdk.protocol import RunStatus, Slept
 
 from ._branches import Branch
 from ._execution import Execution
+from ._fan_out import Failures
+from ._flow import FlowOperations
+from ._messages import MessageOperations
+from ._saga import Saga
 from ._slots import Slot
 
 T = TypeVar("T")
@@ -49,7 +53,7 @@ def to_datetime(at: e.Micros) -> datetime:
     return EPOCH + timedelta(microseconds=at)
 
 
-class Operations:
+class Operations(MessageOperations, FlowOperations):
     """The durable operations of one run's code."""
 
     def __init__(
@@ -57,12 +61,14 @@ class Operations:
         execution: Execution,
         workflow: Workflow[..., Any],
         ids: Ids,
+        saga: Saga,
         on_child: Callable[[Workflow[..., Any]], None] | None = None,
     ) -> None:
         """Serve the code of `workflow` that `execution` runs; `on_child` is `WorkerHooks`'."""
         self._execution = execution
         self._workflow = workflow
         self._ids = ids
+        self._saga = saga
         self._on_child = on_child
         replica = execution.replica
         spec = replica.created
@@ -135,25 +141,12 @@ class Operations:
 
     async def wait(self, event: Event[T], micros: int | None) -> T:
         """Take the next unread item of an event."""
-        execution = self._execution
-        call = self._branch("run.wait").next_call(event_address(event.name))
         timeout = None if micros is None else e.Micros(micros)
-
-        async def start(slot: Slot) -> None:
-            if slot.open_wait:
-                await execution.begin_wait(slot, None)
-                return
-            await execution.begin_wait(
-                slot, lambda claim: e.AwaitEvent(slot.call, event.name, timeout, claim=claim)
-            )
-
-        record = await execution.perform(call, start, free=True)
-        body = record.resolution
-        if isinstance(body, e.WaitTimedOut):
+        taken = await self.take_item("run.wait", event.name, timeout)
+        if taken is None:
             message = f"event {event.name!r} did not come within {(micros or 0) / e.SECOND:g} s"
             raise WaitTimeout(message)
-        assert isinstance(body, e.EventConsumed), f"event wait {call} ended with {body!r}"
-        return event.decode(execution.replica.items[body.item].data)
+        return event.decode(self._execution.replica.items[taken.item].data)
 
     # -- branches ---------------------------------------------------------------------------
 
@@ -161,12 +154,11 @@ class Operations:
         """Await all, each in a branch; the first error, as the journal orders them, is raised."""
         self._branch("run.gather")
         results: list[Any] = [None] * len(awaitables)
-        errors: list[Exception] = []
+        failures = Failures(self._execution)
         async with trio.open_nursery() as nursery:
             for number, awaitable in enumerate(awaitables):
-                nursery.start_soon(_collect, awaitable, results, number, errors, nursery)
-        if errors:
-            raise errors[0]
+                nursery.start_soon(_collect, awaitable, results, number, failures, nursery)
+        failures.raise_first()
         return results
 
     async def race(self, entries: Mapping[str, Awaitable[Any]]) -> tuple[str, Any]:
@@ -217,7 +209,12 @@ class Operations:
             spec = self._child_spec(workflow, data, digest, options)
             await execution.submit(
                 lambda claim: e.StartChild(
-                    slot.call, child_id, spec, options.on_parent_end, claim=claim
+                    slot.call,
+                    child_id,
+                    spec,
+                    options.on_parent_end,
+                    options.on_conflict,
+                    claim=claim,
                 )
             )
 
@@ -250,7 +247,7 @@ class Operations:
             timeout=None if timeout_s is None else e.Micros(round(timeout_s * e.SECOND)),
             cancel_grace=e.Micros(round(settings.cancel_grace_s * e.SECOND)),
             stall_on_divergence=settings.on_divergence == "stall",
-            events=tuple(workflow.events),
+            events=workflow.mailboxes,
             depth=self._spec.depth + 1,
         )
 
@@ -296,6 +293,7 @@ class Operations:
         call = self._branch("run.local").next_call(local_address(name, ""))
 
         async def start(slot: Slot) -> None:
+            await execution.begin_timeouts()
             value = function(*args)
             if inspect.isawaitable(value):
                 value = await value
@@ -331,13 +329,13 @@ async def _collect(
     awaitable: Awaitable[Any],
     results: list[Any],
     number: int,
-    errors: list[Exception],
+    failures: Failures,
     nursery: trio.Nursery,
 ) -> None:
     try:
         results[number] = await awaitable
     except Exception as error:  # noqa: BLE001  (it is raised by the gather itself)
-        errors.append(error)
+        failures.add(number, error)
         nursery.cancel_scope.cancel()
 
 

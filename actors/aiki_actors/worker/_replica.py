@@ -58,6 +58,11 @@ class Record:
         self.at = entry.at
 
     @property
+    def held(self) -> bool:
+        """Whether the server keeps something for this call: an open wait, or an event's item."""
+        return self.waiting or isinstance(self.resolution, e.EventConsumed)
+
+    @property
     def waiting(self) -> bool:
         """Whether the server holds an open wait for this call."""
         if self.resolution is not None:
@@ -78,6 +83,7 @@ class Replica:
     unconsumed: int = 0
     """How many records `left_over` would return."""
     items: dict[int, e.EventAccepted] = Factory(lambda: dict[int, e.EventAccepted]())
+    answers: dict[int, e.QuestionAnswered] = Factory(lambda: dict[int, e.QuestionAnswered]())
     child_ends: dict[str, e.Entry] = Factory(lambda: dict[str, e.Entry]())
     records: dict[e.Call, Record] = Factory(lambda: dict[e.Call, Record]())
     touched: list[Record] = Factory(lambda: list[Record]())
@@ -187,8 +193,19 @@ class Replica:
         self._resolve(self._record(body.call, counted=True), entry)
 
     def on_free_end(
-        self, entry: e.Entry, body: e.EventConsumed | e.WaitTimedOut | e.ValueRecorded
+        self,
+        entry: e.Entry,
+        body: e.EventConsumed
+        | e.WaitTimedOut
+        | e.TimeoutReached
+        | e.ValueRecorded
+        | e.ValuePublished
+        | e.EventSent,
     ) -> None:
+        self._resolve(self._record(body.call, counted=False), entry)
+
+    def on_answered(self, entry: e.Entry, body: e.QuestionAnswered) -> None:
+        self.answers[body.item] = body
         self._resolve(self._record(body.call, counted=False), entry)
 
     def on_attempt_failed(self, _entry: e.Entry, body: e.AttemptFailed) -> None:
@@ -204,6 +221,9 @@ class Replica:
     def on_sleep_started(self, _entry: e.Entry, body: e.SleepStarted) -> None:
         record = self._record(body.call, counted=False)
         record.start, record.resolution = body, None
+
+    def on_timeout_started(self, _entry: e.Entry, body: e.TimeoutStarted) -> None:
+        self._record(body.call, counted=False).start = body
 
     def on_event_wait(self, _entry: e.Entry, body: e.EventWaitStarted) -> None:
         self._record(body.call, counted=False).start = body
@@ -265,7 +285,7 @@ class Replica:
         kept: dict[e.Call, Record] = {}
         for call, record in self.records.items():
             body = record.resolution
-            if body is None or isinstance(body, e.TaskFailed | e.WaitTimedOut):
+            if body is None or isinstance(body, e.TaskFailed | e.WaitTimedOut | e.TimeoutReached):
                 continue
             if isinstance(body, e.ChildStarted) and body.child_id in failed:
                 continue
@@ -291,16 +311,22 @@ _TAKE_IN: Final[Mapping[type[e.Body], Callable[[Replica, e.Entry, Any], None]]] 
     e.EventReturned: Replica.on_void,
     e.ChildWaitStarted: Replica.on_child_wait,
     e.WaitTimedOut: Replica.on_free_end,
+    e.TimeoutStarted: Replica.on_timeout_started,
+    e.TimeoutReached: Replica.on_free_end,
     e.WaitAbandoned: Replica.on_void,
     e.ChildStarted: Replica.on_child_started,
     e.ChildEnded: Replica.on_child_ended,
     e.ValueRecorded: Replica.on_free_end,
+    e.ValuePublished: Replica.on_free_end,
+    e.EventSent: Replica.on_free_end,
+    e.QuestionAnswered: Replica.on_answered,
     e.RunClaimed: Replica.on_claimed,
     e.RunParked: Replica.on_unclaimed,
     e.ClaimReleased: Replica.on_unclaimed,
     e.ClaimLost: Replica.on_unclaimed,
     e.RunStalled: Replica.on_unclaimed,
     e.RunCompleted: Replica.on_unclaimed,
+    e.RunContinued: Replica.on_unclaimed,
     e.RunFailed: Replica.on_unclaimed,
     e.RunCancelled: Replica.on_unclaimed,
     e.RunCreated: Replica.on_created,

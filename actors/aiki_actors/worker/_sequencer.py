@@ -5,7 +5,7 @@ from the scheduler. Only while nothing of the run can move (`Tracks.quiet`) does
 and then it does exactly one thing, chosen by the journal:
 
 1. deliver what has the lowest seq among the recorded results that are waited for and the
-   cancellation; a held call that can take an older leftover takes it first;
+   signals (cancellation, timeouts); a held call that can take an older leftover takes it first;
 2. give a held call a leftover entry of its address from another branch;
 3. begin calls the journal knows already, and sleeps and waits;
 4. begin the held tasks and children, if no recorded one is left over; if one is and nothing can
@@ -28,6 +28,7 @@ from aiki_actors.engine import Call
 from aiki_sdk import AikiError
 
 from ._slots import RunEvicted, Slot
+from ._timeouts import DurableTimeout
 
 if TYPE_CHECKING:
     from ._execution import Execution
@@ -41,18 +42,36 @@ class Sequencer:
     """Holds the calls that wait, and chooses what happens next."""
 
     execution: Execution
-    ready: list[tuple[int, int, Slot | None]] = Factory(
-        lambda: list[tuple[int, int, Slot | None]]()
+    ready: list[tuple[int, int, Slot | DurableTimeout | None]] = Factory(
+        lambda: list[tuple[int, int, Slot | DurableTimeout | None]]()
     )
     held: list[Slot] = Factory(lambda: list[Slot]())
     _tick: int = 0
     _task: trio.lowlevel.Task | None = None
     _parked_at: int = -1
 
-    def push(self, seq: int, slot: Slot | None) -> None:
-        """Add a result that can be delivered, or (None) the cancellation."""
+    def close(self) -> None:
+        """Drop everything; the execution has ended."""
+        self.ready.clear()
+        self.held.clear()
+        del self.execution
+
+    def push(self, seq: int, slot: Slot | DurableTimeout | None) -> None:
+        """Add a result that can be delivered, or a signal: a timeout, None: the cancellation."""
         self._tick += 1
         heapq.heappush(self.ready, (seq, self._tick, slot))
+
+    def take_signals(self, before: int | None) -> list[tuple[int, DurableTimeout | None]]:
+        """Take the signals that can be delivered out, in order; up to seq `before` if given.
+
+        For code with one branch, of which nothing but signals is ever here.
+        """
+        taken: list[tuple[int, DurableTimeout | None]] = []
+        while self.ready and (before is None or self.ready[0][0] < before):
+            seq, _tick, signal = heapq.heappop(self.ready)
+            if not isinstance(signal, Slot) and (signal is None or not signal.dead):
+                taken.append((seq, signal))
+        return taken
 
     def hold(self, slot: Slot) -> None:
         """Add a call that has no result yet."""
@@ -86,7 +105,7 @@ class Sequencer:
         while self.ready and (dead := self.ready[0][2]) is not None and dead.dead:
             heapq.heappop(self.ready)
         if self.ready:
-            if self.ready[0][2] is None and self._match_leftover(self.ready[0][0]):
+            if not isinstance(self.ready[0][2], Slot) and self._match_leftover(self.ready[0][0]):
                 return True
             _seq, _tick, slot = heapq.heappop(self.ready)
             execution.deliver(slot)
@@ -141,14 +160,21 @@ class Sequencer:
         execution = self.execution
         try:
             with scope:
+                if slot.dead:
+                    return
+                if execution.timeouts.armed and not slot.free:
+                    await execution.begin_timeouts()
                 await slot.start(slot)
         except RunEvicted:
             return
-        except AikiError as error:
+        except Exception as error:  # noqa: BLE001  (the code that made the call is given it)
             slot.error = error
             self.push(LAST, slot)
         finally:
             execution.begun -= 1
+            if slot.dead and slot.record is not None and slot.record.held:
+                # What was given up while its start was under way to the server has begun after all.
+                execution.give_up(slot.call)
             self.kick()
             execution.check_frozen()
 

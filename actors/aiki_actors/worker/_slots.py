@@ -33,6 +33,7 @@ class Slot:
         error: what `start` raised, if it did.
         dead: the call was given up; a late result is ignored.
         delivered: the code was given the result.
+        signalled: a signal came before the result; the result may come too late.
         retry_due: set when the delay before a task's next attempt is over.
 
     """
@@ -44,6 +45,7 @@ class Slot:
     began: bool = False
     dead: bool = False
     delivered: bool = False
+    signalled: bool = False
     task: trio.lowlevel.Task | None = None
     scope: trio.CancelScope | None = None
     error: BaseException | None = None
@@ -53,6 +55,11 @@ class Slot:
     def resolved(self) -> bool:
         """Whether the call's result is recorded."""
         return self.record is not None and self.record.resolution is not None
+
+    def resolved_before(self, seq: int) -> bool:
+        """Whether the call's result is recorded, and before `seq`."""
+        record = self.record
+        return record is not None and record.resolution is not None and record.resolved_at < seq
 
     @property
     def open_wait(self) -> bool:

@@ -87,6 +87,7 @@ class Subscriber(Actor[Never]):
     _epochs: dict[str, int] = field(factory=lambda: dict[str, int](), init=False)
     _warm: OrderedDict[str, None] = field(factory=lambda: OrderedDict[str, None](), init=False)
     _around: Surroundings = field(init=False)
+    _draining: bool = field(default=False, init=False)
 
     async def started(self, context: ActorContext[Never]) -> None:
         """Begin to notice branches; executors come with assignments."""
@@ -102,14 +103,16 @@ class Subscriber(Actor[Never]):
     async def stopping(self, reason: StopReason) -> None:  # noqa: ARG002
         """Take no more runs, let running tasks end within the grace, give the runs back."""
         self.port.leave()
+        self._draining = True
         refs = list(self._refs.values())
         with trio.move_on_after(self.settings.shutdown_grace_s):
             for ref in refs:
-                if ref.alive and ref.name not in self._warm:
+                if ref.name in self._warm:
+                    ref.stop()
+                elif ref.alive:
                     ref.tell(Freeze("shutdown"))
             for ref in refs:
-                if ref.name not in self._warm:
-                    await ref.wait_stopped()
+                await ref.wait_stopped()
         trio.lowlevel.remove_instrument(self.tracker)
 
     def assign(self, assignment: Assignment) -> None:
@@ -170,6 +173,11 @@ class Subscriber(Actor[Never]):
         Not one that was assigned again before its executor has heard that it is parked.
         """
         if self._epochs.get(run_id, epoch) > epoch:
+            return
+        ref = self._refs.get(run_id)
+        if self._draining and ref is not None:
+            # It has parked on its way to being frozen; nothing will wake it here any more.
+            ref.stop()
             return
         self._warm[run_id] = None
         self._warm.move_to_end(run_id)

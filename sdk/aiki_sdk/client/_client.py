@@ -26,6 +26,7 @@ from aiki_sdk._ports import Clock
 from aiki_sdk._registry import WorkflowRegistry
 from aiki_sdk._workflow import AnyWorkflow, Workflow
 from aiki_sdk.client._handle import RunHandle
+from aiki_sdk.client._many_runs import ManyRuns
 from aiki_sdk.client._options import (
     StartKwargs,
     StartOptions,
@@ -69,7 +70,7 @@ StartItem: TypeAlias = StartSpec[Any] | tuple[Any, ...]
 
 
 @final
-class Client:
+class Client(ManyRuns):
     """A client of one namespace.
 
     ::

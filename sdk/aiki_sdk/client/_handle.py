@@ -2,13 +2,14 @@
 
 A handle holds an id and nothing else that matters: any number of handles may stand for one run,
 and waiting on one never affects the run. A run that continued as new goes on under another id;
-`result`, `wait`, `status`, `info`, `send` and the commands follow it, `history` and `updates` stay
-with the journal of this run.
+`result`, `wait`, `status`, `info`, `send`, `ask`, `value`, `watch` and the commands follow it,
+`history`, `updates` and `fork` stay with the journal of this run.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Generic, TypeVar, cast, final, overload
 
+from aiki_sdk._canonical import input_hash
 from aiki_sdk._durations import Duration
 from aiki_sdk._error_info import ErrorInfo, type_name
 from aiki_sdk._errors import (
@@ -21,6 +22,7 @@ from aiki_sdk._errors import (
 from aiki_sdk._event import Event
 from aiki_sdk._json import JsonValue
 from aiki_sdk._workflow import AnyWorkflow
+from aiki_sdk.client._conversation import Conversation
 from aiki_sdk.client._updates import Updates
 from aiki_sdk.client._waiting import Deadline, Monotonic
 from aiki_sdk.client._words import StatusWords, check_statuses
@@ -31,6 +33,7 @@ from aiki_sdk.protocol import (
     ControlCommand,
     ControlRequest,
     EventReceipt,
+    ForkRequest,
     JournalEntry,
     Outcome,
     RunInfo,
@@ -56,7 +59,7 @@ _NO_DATA: Final = _NoData()
 
 
 @final
-class RunHandle(Generic[R_co]):
+class RunHandle(Conversation, Generic[R_co]):
     """One run, whether it goes on or has ended.
 
     Every method may raise `NotFound` (no such run in this namespace), `Unauthorized` and
@@ -320,6 +323,65 @@ class RunHandle(Generic[R_co]):
             IllegalTransition: the run has not failed.
         """
         await self._control(ControlRequest(command=ControlCommand.RETRY))
+
+    async def fork(
+        self,
+        at: int,
+        *,
+        input: tuple[Any, ...] | Mapping[str, Any] | None = None,  # noqa: A002  (the run's word)
+        overrides: Mapping[int, object] | None = None,
+        version: str | None = None,
+    ) -> "RunHandle[R_co]":
+        """Make a new run of what this one had recorded up to an entry, and return a handle on it.
+
+        The new run begins with the results, events and values that stand in the journal up to `at`,
+        and does the rest itself; this run is not touched.
+
+        Args:
+            at: the last entry that counts, by seq; see `history`.
+            input: other arguments: positional ones as a tuple, or all by name as a mapping. By
+                position only if the client knows the workflow. Default: those of this run.
+            overrides: other results of tasks, by the seq of the `task-succeeded` entry.
+            version: another version of the workflow. Default: the same.
+
+        Raises:
+            InvalidRequest: there is no such entry, or an override names no task result up to it.
+            UnknownWorkflow: the server does not know this version.
+            PayloadError: the arguments or a result cannot travel, or do not fit.
+        """
+        body, digest = (None, None) if input is None else self._fork_input(input, version)
+        request = ForkRequest(
+            at=at,
+            input=body,
+            input_hash=digest,
+            overrides={
+                seq: encode_payload(value, what=f"the result in overrides[{seq}]")
+                for seq, value in (overrides or {}).items()
+            },
+            version=version,
+        )
+        result = await self._port.fork(self.id, request)
+        code = (
+            self._workflow if version in (None, getattr(self._workflow, "version", None)) else None
+        )
+        return RunHandle(self._port, result.run_id, code, self._monotonic)
+
+    def _fork_input(
+        self, given: tuple[Any, ...] | Mapping[str, Any], version: str | None
+    ) -> tuple[Mapping[str, JsonValue], str]:
+        code = self._workflow
+        if code is not None and version in (None, code.version):
+            if isinstance(given, tuple):
+                return code.encode_input(given)
+            return code.encode_input((), given)
+        if isinstance(given, tuple):
+            message = (
+                f"input={given!r} is not valid: this client does not know the parameters of that "
+                "version; pass the arguments by name, as a dict"
+            )
+            raise InvalidRequest(message)
+        body = {name: encode_payload(value, what=name) for name, value in given.items()}
+        return body, input_hash(body)
 
     async def _control(self, request: ControlRequest) -> None:
         await self._following(lambda run_id: self._port.control(run_id, request))

@@ -9,6 +9,7 @@ from ._requests import (
     REFERENCE_ID_LENGTH_MAX as REFERENCE_ID_LENGTH_MAX,
     ControlCommand as ControlCommand,
     ControlRequest as ControlRequest,
+    ForkRequest as ForkRequest,
     RunQuery as RunQuery,
     SendRequest as SendRequest,
     StartRequest as StartRequest,
@@ -24,6 +25,7 @@ from ._status import (
 )
 from ._views import (
     EventReceipt as EventReceipt,
+    ForkPoint as ForkPoint,
     Health as Health,
     HealthStatus as HealthStatus,
     JournalEntry as JournalEntry,
@@ -50,6 +52,8 @@ __all__ = [
     "ControlCommand",
     "ControlRequest",
     "EventReceipt",
+    "ForkPoint",
+    "ForkRequest",
     "Health",
     "HealthStatus",
     "JournalEntry",

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ._requests import ControlRequest, RunQuery, SendRequest, StartRequest
+from ._requests import ControlRequest, ForkRequest, RunQuery, SendRequest, StartRequest
 from ._views import (
     EventReceipt,
     Health,
@@ -106,12 +106,26 @@ class ClientPort(Protocol):
         ...
 
     async def send(self, run_id: str, request: SendRequest) -> EventReceipt:
-        """Acknowledge an event for a run.
+        """Acknowledge an event or a question for a run.
 
         Raises:
             RunEnded: the run has ended.
             UnknownEvent: its workflow declares no event of this name.
+            UnknownQuestion: its workflow declares no question of this name.
             PayloadError: the data does not fit the event's type, where the server can tell.
+        """
+        ...
+
+    async def send_many(
+        self, run_ids: Sequence[str], request: SendRequest
+    ) -> Sequence[EventReceipt | Problem]:
+        """Send one event to many runs; each gets it or not by itself.
+
+        Returns:
+            One answer per run, in order: the receipt, or the error that `send` would have raised.
+
+        Raises:
+            LimitExceeded: more than `BATCH_MAX` runs.
         """
         ...
 
@@ -121,6 +135,29 @@ class ClientPort(Protocol):
         Raises:
             IllegalTransition: not in the run's status (`RunEnded` if it has ended).
             NotFound: the run, or the named sleep among its waits.
+        """
+        ...
+
+    async def control_many(
+        self, run_ids: Sequence[str], request: ControlRequest
+    ) -> Sequence[Problem | None]:
+        """Do one thing to many runs; each is done or not by itself.
+
+        Returns:
+            One answer per run, in order: None, or the error that `control` would have raised.
+
+        Raises:
+            LimitExceeded: more than `BATCH_MAX` runs.
+        """
+        ...
+
+    async def fork(self, run_id: str, request: ForkRequest) -> StartResult:
+        """Make a new run of what a run had recorded up to an entry; the old one is not touched.
+
+        Raises:
+            InvalidRequest: there is no such entry, or an override names no task result up to it.
+            UnknownWorkflow: the server knows the workflow in this version not.
+            PayloadError: the input does not fit the workflow.
         """
         ...
 

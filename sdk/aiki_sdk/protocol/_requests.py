@@ -176,22 +176,54 @@ class StartRequest:
 
 @frozen(kw_only=True)
 class SendRequest:
-    """Send an event to a run.
+    """Send an event to a run, or ask it a question.
 
     Attributes:
-        event: the event's name.
+        event: the event's or the question's name.
         data: what it carries.
         reference_id: the sender's own name for this sending; a repetition is dropped.
+        question: whether it is a question; then the answer is in the run's journal.
     """
 
     event: str
     data: JsonValue = None
     reference_id: str | None = None
+    question: bool = False
 
     def __attrs_post_init__(self) -> None:
-        check_name("event", self.event)
+        check_name("question" if self.question else "event", self.event)
         if self.reference_id is not None:
             check_label_text("reference_id", self.reference_id, REFERENCE_ID_LENGTH_MAX)
+
+
+@frozen(kw_only=True)
+class ForkRequest:
+    """Make a new run of what another one had recorded.
+
+    Attributes:
+        at: the last entry of its journal that counts, by seq.
+        input: another input, every parameter by name; None: the same.
+        input_hash: SHA-256 of that input in its canonical form; given exactly if `input` is.
+        overrides: other results of tasks, by the seq of the entry that they replace.
+        version: another version of the workflow; None: the same.
+    """
+
+    at: int
+    input: Mapping[str, JsonValue] | None = None
+    input_hash: str | None = None
+    overrides: Mapping[int, JsonValue] = Factory(lambda: dict[int, JsonValue]())
+    version: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        at = cast("object", self.at)
+        if not isinstance(at, int) or isinstance(at, bool) or at < 1:
+            raise _invalid("at", at, "pass the seq of an entry, 1 or more")
+        if (self.input is None) != (self.input_hash is None):
+            raise _invalid("input_hash", self.input_hash, "pass it with the input, or neither")
+        if self.input_hash is not None and not _INPUT_HASH.fullmatch(self.input_hash):
+            raise _invalid("input_hash", self.input_hash, "pass 64 hexadecimal digits")
+        if self.version is not None:
+            check_version(self.version)
 
 
 @frozen(kw_only=True)

@@ -64,6 +64,19 @@ class RunSummary:
     due_at: datetime | None = None
 
 
+@frozen
+class ForkPoint:
+    """One end of a fork, as seen from the other: the run there, and the last entry they share.
+
+    Attributes:
+        run_id: the run at the other end.
+        at: seq, in the older run's journal, of the last entry that the fork was made of.
+    """
+
+    run_id: str
+    at: int
+
+
 @frozen(kw_only=True)
 class RunInfo(RunSummary):
     """All that is known of one run now, its journal aside.
@@ -75,6 +88,10 @@ class RunInfo(RunSummary):
         error: what it failed with, once failed; why it stalled, if that was an error.
         reason: why it was cancelled or paused, or is stalled; None if no reason was given.
         continued_as: id of the run that went on in its place.
+        continued_from: id of the run in whose place it goes on.
+        forked_from: the run of whose history it was made.
+        forks: the runs that were made of its history, in order.
+        values: the last value that it published under each key.
         terminated: whether it was cancelled at once, without running its code.
         worker_id: who executes it now; None if nobody does.
         epoch: number of its last claim, 0 before the first.
@@ -88,6 +105,10 @@ class RunInfo(RunSummary):
     error: ErrorInfo | None = None
     reason: str | None = None
     continued_as: str | None = None
+    continued_from: str | None = None
+    forked_from: ForkPoint | None = None
+    forks: tuple[ForkPoint, ...] = ()
+    values: Mapping[str, JsonValue] = Factory(lambda: dict[str, JsonValue]())
     terminated: bool = False
     worker_id: str | None = None
     epoch: int = 0
@@ -201,11 +222,16 @@ class EventReceipt:
 
 @frozen
 class WorkflowInfo:
-    """A workflow that the server knows; `events` None: it does not know which ones it declares."""
+    """A workflow that the server knows.
+
+    Attributes:
+        events: the events that it declares; None: the server does not know, and so for `questions`.
+    """
 
     name: str
     version: str
     events: tuple[str, ...] | None = None
+    questions: tuple[str, ...] | None = None
 
 
 class HealthStatus(StrEnum):

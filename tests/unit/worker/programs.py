@@ -15,7 +15,16 @@ import trio
 from attrs import Factory, define
 from hypothesis import strategies as st
 
-from aiki_sdk import AikiError, Event, JsonValue, Retry, current_task, task, workflow
+from aiki_sdk import (
+    AikiError,
+    Event,
+    JsonValue,
+    Retry,
+    WaitTimeout,
+    current_task,
+    task,
+    workflow,
+)
 from aiki_sdk._run import Run
 
 Step: TypeAlias = "list[Any]"
@@ -160,6 +169,8 @@ async def _step(run: Run, step: Step, path: str) -> JsonValue:  # noqa: C901, PL
             return await _first_come(run, rest, path)
         case "deadline":
             return await _deadline(run, rest[0], rest[1], path)
+        case "patience" | "must":
+            return await _in_time(run, kind, rest[0], rest[1], path)
         case "guard":
             return await _guard(run, rest[0], rest[1], path)
         case _:
@@ -219,6 +230,22 @@ async def _deadline(run: Run, ticks: int, steps: list[Any], path: str) -> JsonVa
     return result[0] if result else "late"
 
 
+async def _in_time(run: Run, kind: str, ticks: int, steps: list[Any], path: str) -> JsonValue:
+    """Give a body so much time: a durable timeout."""
+    if kind == "patience":
+        result: JsonValue = "late"
+        with run.move_on_after("patience", ticks * TICK_S) as scope:
+            result = await _body(run, steps, path)
+        observed.seen.append(f"{path} caught {scope.cancelled_caught}")
+        return result
+    try:
+        with run.fail_after("must", ticks * TICK_S):
+            return await _body(run, steps, path)
+    except WaitTimeout:
+        observed.seen.append(f"{path} failed")
+        return "failed"
+
+
 async def _guard(run: Run, n: int, steps: list[Any], path: str) -> JsonValue:
     """Clean up durably when cancelled."""
     try:
@@ -257,6 +284,19 @@ _leaves: st.SearchStrategy[Step] = st.one_of(
 def _several(body: st.SearchStrategy[list[Step]]) -> st.SearchStrategy[Step]:
     kinds = st.sampled_from(["gather", "race", "nursery", "first"])
     return st.builds(lambda k, b: [k, *b], kinds, st.lists(body, min_size=2, max_size=3))
+
+
+def _timed(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:
+    body = st.lists(steps, min_size=1, max_size=3)
+    kinds = st.sampled_from(["patience", "patience", "must"])
+    timed = st.builds(lambda k, t, b: [k, t, b], kinds, st.integers(0, 9), body)
+    return st.one_of(timed, timed, _nested(steps))
+
+
+def timed_programs() -> st.SearchStrategy[list[Step]]:
+    """Return programs in which durable timeouts are the rule, nested and around anything."""
+    steps = st.recursive(_leaves, _timed, max_leaves=10)
+    return st.lists(steps, min_size=1, max_size=3)
 
 
 def _nested(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:

@@ -21,7 +21,7 @@ class SqliteSettings:
             may take the last ones.
         busy_timeout_s: how long to wait, in seconds, for another process that is writing.
         outcome_wait_s: how long a cancelled caller of `append` stays, in seconds, to learn what
-            became of its write. A write is carried to its end either way.
+            became of its write. A write is carried to its end either way. Closing waits as long.
         readers_max: reading connections, and threads that use them, at a time.
         batch_changes_max: changes in one transaction. A batch of 1,000 takes some 20 ms, which
             bounds what a single caller waits for the others' sake.
@@ -39,8 +39,8 @@ class SqliteSettings:
     readers_max: int = field(default=4, validator=_positive)
     batch_changes_max: int = field(default=1000, validator=_positive)
     batch_bytes_max: int = field(default=8 * MIB, validator=_positive)
-    cache_bytes: int = field(default=32 * MIB, validator=_positive)
-    mmap_bytes: int = field(default=256 * MIB, validator=validators.ge(0))
+    cache_bytes: int = field(default=8 * MIB, validator=_positive)
+    mmap_bytes: int = field(default=64 * MIB, validator=validators.ge(0))
     wal_pages_max: int = field(default=4000, validator=_positive)
 
 

@@ -34,6 +34,7 @@ from aiki_sdk import UnknownOutcome
 
 from . import _queries as queries
 from ._connections import Database
+from ._courtesy import Courtesy
 from ._errors import translate
 from ._settings import DEFAULT_SETTINGS, SqliteSettings
 from ._writer import AppendRequest, CallRequest, Writer
@@ -49,6 +50,7 @@ class SqliteStorage:
     _settings: SqliteSettings
     _writer: Writer
     _limiter: trio.CapacityLimiter
+    _courtesy: Courtesy
     _idle: deque[sqlite3.Connection] = field(
         factory=lambda: deque[sqlite3.Connection](), init=False
     )
@@ -79,14 +81,15 @@ class SqliteStorage:
 
     async def _answer_to(self, request: AppendRequest | CallRequest) -> None:
         """Wait until a write has ended, cancelled or not, and raise its error."""
-        try:
-            await request.done.wait()
-        except trio.Cancelled:
-            # The write goes on whatever happens here. Its answer, which is near, is worth more
-            # than a quick unwinding; the cancellation is delivered again at the next checkpoint.
-            with trio.move_on_after(self._settings.outcome_wait_s) as scope:
-                scope.shield = True
+        with self._courtesy.towards_threads():
+            try:
                 await request.done.wait()
+            except trio.Cancelled:
+                # The write goes on whatever happens here. Its answer, which is near, is worth
+                # more than a quick unwinding; the cancellation comes again at the next checkpoint.
+                with trio.move_on_after(self._settings.outcome_wait_s) as scope:
+                    scope.shield = True
+                    await request.done.wait()
         if not request.done.is_set():
             raise UnknownOutcome(
                 f"database {self._database.name} did not answer within "
@@ -101,11 +104,13 @@ class SqliteStorage:
             answer: list[T] = []
             request = CallRequest(lambda connection: answer.append(query(connection)))
             self._writer.submit(request)
-            await request.done.wait()
+            with self._courtesy.towards_threads():
+                await request.done.wait()
             if request.error is not None:
                 raise request.error
             return answer[0]
-        return await trio.to_thread.run_sync(self._query, query, limiter=self._limiter)
+        with self._courtesy.towards_threads():
+            return await trio.to_thread.run_sync(self._query, query, limiter=self._limiter)
 
     def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query on an idle connection, or a new one; in a worker thread."""
@@ -223,16 +228,17 @@ async def open_sqlite(
     database = Database(None if path is None else Path(path))
     writer = Writer(database, settings, trio.lowlevel.current_trio_token())
     limiter = trio.CapacityLimiter(settings.readers_max)
-    storage = SqliteStorage(database, settings, writer, limiter)
+    courtesy = Courtesy()
+    storage = SqliteStorage(database, settings, writer, limiter, courtesy)
     writer.start()
     try:
-        await writer.opened.done.wait()
+        with courtesy.towards_threads():
+            await writer.opened.done.wait()
         if writer.opened.error is not None:
             raise writer.opened.error
         yield storage
     finally:
         writer.stop()
         storage.close_readers()
-        with trio.move_on_after(settings.outcome_wait_s) as scope:
-            scope.shield = True
+        with trio.CancelScope(shield=True), courtesy.towards_threads():
             await writer.wait_ended()

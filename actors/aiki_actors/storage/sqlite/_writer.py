@@ -79,7 +79,6 @@ class Writer:
     _settings: SqliteSettings
     _token: trio.lowlevel.TrioToken
     opened: CallRequest = field(factory=lambda: CallRequest(_nothing), init=False)
-    _ended: trio.Event = field(factory=trio.Event, init=False)
     _queue: SimpleQueue[_Queued] = field(factory=lambda: SimpleQueue[_Queued](), init=False)
     _connection: sqlite3.Connection | None = field(default=None, init=False)
     _stopped: bool = field(default=False, init=False)
@@ -115,20 +114,17 @@ class Writer:
             self._queue.put(_Stop())
 
     async def wait_ended(self) -> None:
-        """Wait until the thread is gone."""
-        await self._ended.wait()
-        self._thread.join()  # it has nothing left to do but to return
+        """Wait until the thread is gone, at most `outcome_wait_s` of real time."""
+        # Joined in a thread: a deadline on Trio's clock would be over at once where it is mocked.
+        await trio.to_thread.run_sync(self._thread.join, self._settings.outcome_wait_s)
 
     # --- In the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:
-            with ExitStack() as stack:
-                stack.callback(self._disconnect)
-                if self._opens(stack):
-                    self._serve()
-        finally:
-            self._tell([self._ended])
+        with ExitStack() as stack:
+            stack.callback(self._disconnect)
+            if self._opens(stack):
+                self._serve()
 
     def _opens(self, stack: ExitStack) -> bool:
         try:

@@ -1,0 +1,59 @@
+"""Test kit: a whole system in one test, crashes, replay, and journals as files.
+
+Start reading at `_kit.py`. The pytest plugin (`plugin.py`) makes the fixture `aiki` of it.
+"""
+
+from ._crashes import (
+    CrashReport as CrashReport,
+    EndState as EndState,
+    OutcomeDiffers as OutcomeDiffers,
+    Sending as Sending,
+    crash_everywhere as crash_everywhere,
+)
+from ._disk import KillPlan as KillPlan
+from ._journal import (
+    Journal as Journal,
+    Scrub as Scrub,
+    export_journal as export_journal,
+    load_journal as load_journal,
+)
+from ._kit import (
+    START as START,
+    TEST_SETTINGS as TEST_SETTINGS,
+    Aiki as Aiki,
+    Done as Done,
+    NotOpen as NotOpen,
+)
+from ._patience import NothingHappens as NothingHappens
+from ._replay import (
+    ReplayOutcome as ReplayOutcome,
+    ReplayReport as ReplayReport,
+    replay as replay,
+)
+from ._run import run as run
+from ._tasks import InjectedFailure as InjectedFailure, TaskCall as TaskCall
+
+__all__ = [
+    "START",
+    "TEST_SETTINGS",
+    "Aiki",
+    "CrashReport",
+    "Done",
+    "EndState",
+    "InjectedFailure",
+    "Journal",
+    "KillPlan",
+    "NotOpen",
+    "NothingHappens",
+    "OutcomeDiffers",
+    "ReplayOutcome",
+    "ReplayReport",
+    "Scrub",
+    "Sending",
+    "TaskCall",
+    "crash_everywhere",
+    "export_journal",
+    "load_journal",
+    "replay",
+    "run",
+]
