@@ -6,13 +6,15 @@ acknowledgements and resumption, one process gets for free.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import trio
 from attrs import define, field
 
 from aiki_actors import engine as e
 from aiki_actors.server import Dispatcher, Do, Runs, Session
 from aiki_actors.worker import Assignment, WorkerInbox, WorkerSettings
-from aiki_sdk import StaleClaim, WorkflowRegistry
+from aiki_sdk import JsonValue, StaleClaim, WorkflowRegistry
 
 
 @define(eq=False)
@@ -59,6 +61,11 @@ class LocalSession:
         """Take the claim of an execution that broke down back."""
         if not self._cut:
             self.runs.tell(run_id, Do(e.LoseClaim(epoch, reason)))
+
+    def progress(self, run_id: str, kind: str, body: Mapping[str, JsonValue]) -> None:
+        """Show something to whoever watches the run."""
+        if not self._cut:
+            self.runs.show(run_id, kind, body)
 
     def join(self) -> None:
         """Give this worker runs of every workflow that is registered now; may be said again."""

@@ -6,6 +6,7 @@
     ├─ runs       one actor per active run
     ├─ timers     wakes runs when something of them is due
     ├─ worker     subscriber, executors
+    ├─ queue      hands ready runs out to workers
     ├─ watchdog   reports code that blocks the loop
     └─ keeper     repeats what was forgotten; at start, the recovery after a crash
 
@@ -41,6 +42,7 @@ from aiki_actors.server import (
     Hub,
     HubActor,
     Keeper,
+    QueueActor,
     Runs,
     ServerClientPort,
     Services,
@@ -185,8 +187,15 @@ class Runtime:
         if blocked is not None:
             limit_s = blocked.total_seconds()
             system.root.start_child(ChildSpec("watchdog", lambda: WatchdogActor(Watchdog(limit_s))))
+        system.root.start_child(ChildSpec("queue", self._next_queue))
         self.keeper = self._make_keeper()
         system.root.start_child(ChildSpec("keeper", self._next_keeper))
+
+    def _next_queue(self) -> QueueActor:
+        keeper = self.settings.keeper
+        return QueueActor(
+            self.storage, self.runs, self.dispatcher, keeper.sweep_s, keeper.sweep_max_s
+        )
 
     def _make_keeper(self) -> Keeper:
         return Keeper(self.storage, self.runs, self.dispatcher, self.now, self.settings.keeper)

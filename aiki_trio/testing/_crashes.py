@@ -18,7 +18,7 @@ from attrs import Factory, define, field, frozen
 
 from aiki_actors import engine as e
 from aiki_actors.storage import RunFilter, Storage
-from aiki_actors.worker._attempts import idempotency_key
+from aiki_actors.worker._attempt import idempotency_key
 from aiki_sdk import AnyWorkflow, Duration, Event, InvalidRequest, JsonValue, RunHandle, dumps
 from aiki_sdk._durations import seconds
 from aiki_sdk.protocol import Outcome, RunStatus

@@ -123,6 +123,9 @@ class NoServer:
     def lost(self, run_id: str, epoch: int, reason: str) -> None:
         """Nobody is told."""
 
+    def progress(self, run_id: str, kind: str, body: Mapping[str, JsonValue]) -> None:
+        """Nobody watches."""
+
     def join(self) -> None:
         """Nobody is told."""
 

@@ -75,24 +75,49 @@ class TaskContext:
     _on_heartbeat: Callable[[JsonValue], None] = field(
         default=_nobody_listens, kw_only=True, alias="on_heartbeat"
     )
+    _on_progress: Callable[[JsonValue], None] = field(
+        default=_nobody_listens, kw_only=True, alias="on_progress"
+    )
 
     def heartbeat(self, details: object = None) -> None:
         """Say that the task is alive, and how far it is.
 
-        The next attempt finds `details` as `last_heartbeat` if this one is lost. May be called
-        from a worker thread.
+        The next attempt finds `details` as `last_heartbeat` if this one fails or is lost; of an
+        attempt that is lost with its worker, what was said in its last 30 seconds may be missing.
+        May be called from any thread of the task.
 
         Args:
-            details: anything that can be converted; keep it small.
+            details: anything that can be converted; keep it small. Without, what an earlier
+                heartbeat carried stays as it is.
 
         Raises:
             PayloadError: if `details` cannot be converted.
+            NotInTask: if the attempt is over, because it timed out or was cancelled: what the
+                function still does in its thread does not count, so it should return.
         """
         from aiki_sdk.payload import encode_payload
 
         json = encode_payload(details, what="heartbeat details")
-        self.last_heartbeat = json
+        if json is not None:
+            self.last_heartbeat = json
         self._on_heartbeat(json)
+
+    def progress(self, value: object) -> None:
+        """Show something to those who watch the run right now, as an update `task-progress`.
+
+        Nothing of it is kept: who comes later does not see it. May be called from any thread of the
+        task, and as often as you like: nobody is waited for.
+
+        Args:
+            value: anything that can be converted; keep it small.
+
+        Raises:
+            PayloadError: if `value` cannot be converted.
+            NotInTask: if the attempt is over, as for `heartbeat`.
+        """
+        from aiki_sdk.payload import encode_payload
+
+        self._on_progress(encode_payload(value, what="progress"))
 
 
 current_task_context: Final[ContextVar[TaskContext | None]] = ContextVar(

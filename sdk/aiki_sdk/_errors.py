@@ -34,6 +34,7 @@
     │  ├─ RunTimeout               run-timeout
     │  ├─ TaskTimeout              task-timeout
     │  ├─ HeartbeatTimeout         heartbeat-timeout
+    │  ├─ TaskProcessDied          task-process-died     its worker process crashed or was killed
     │  ├─ OutcomeUnknown           outcome-unknown       an at-most-once task was lost half-way
     │  ├─ NonRetryable             non-retryable         raise it to end retries
     │  └─ RetryAfter               retry-after           raise it to choose the next delay
@@ -102,6 +103,7 @@ from aiki_sdk._work_errors import (
     StorageReadOnly,
     StorageTooNew,
     TaskFailed,
+    TaskProcessDied,
     TaskTimeout,
     UnknownOutcome,
     WaitTimeout,
@@ -147,6 +149,7 @@ __all__ = [
     "StorageReadOnly",
     "StorageTooNew",
     "TaskFailed",
+    "TaskProcessDied",
     "TaskTimeout",
     "Unauthorized",
     "Unavailable",

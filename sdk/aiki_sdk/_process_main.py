@@ -17,14 +17,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from aiki_sdk._context import TaskContext, task_context
 from aiki_sdk._error_info import ErrorInfo, type_name
 from aiki_sdk._errors import InvalidRequest, RetryAfter
 from aiki_sdk._json import JsonValue, dumps, loads
 from aiki_sdk._signature import CallSignature
-from aiki_sdk._task import AnyTask, TaskDefinition
+from aiki_sdk._task import AnyTask, SyncTask, TaskDefinition
 
 
 def check_importable(task: AnyTask) -> tuple[str, str]:
@@ -61,18 +61,13 @@ def _signature_and_function(
     name: str, module: str, qualname: str
 ) -> tuple[CallSignature, Callable[..., Any]]:
     found = _look_up(importlib.import_module(module), qualname)
-    if isinstance(found, TaskDefinition):
-        known: AnyTask = found
-        return known.signature, _plain(known)
+    if isinstance(found, SyncTask):
+        known = cast("SyncTask[..., Any]", found)
+        return known.signature, known.function
     if inspect.isfunction(found):
         return CallSignature(found, f"task {name!r}"), found
     message = f"task {name!r}: {module}.{qualname} is no function in a worker process"
     raise InvalidRequest(message)
-
-
-def _plain(known: AnyTask) -> Callable[..., Any]:
-    function: Callable[..., Any] = inspect.unwrap(known)
-    return function
 
 
 class _Channel:

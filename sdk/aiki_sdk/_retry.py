@@ -14,7 +14,7 @@ travelled; both forms decide alike.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, cast, get_args
 
 from attrs import field, frozen
@@ -265,10 +265,17 @@ class Retry:
 
     def retries_recorded(self, error: ErrorInfo) -> bool:
         """Tell the same of an error as it was recorded: by the name of its own class only."""
-        if not error.retryable:
-            return False
-        return self._allows(
-            lambda wanted: (wanted if isinstance(wanted, str) else type_name(wanted)) == error.type
+        return self.retries_named((error.type,), retryable=error.retryable)
+
+    def retries_named(self, names: Collection[str], *, retryable: bool = True) -> bool:
+        """Tell the same of an error that was raised in another process.
+
+        Args:
+            names: its class and the bases of that, as `type_name` gives them.
+            retryable: what the error says of itself.
+        """
+        return retryable and self._allows(
+            lambda wanted: (wanted if isinstance(wanted, str) else type_name(wanted)) in names
         )
 
     def to_json(self) -> dict[str, JsonValue]:

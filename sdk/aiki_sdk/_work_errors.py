@@ -162,6 +162,24 @@ class HeartbeatTimeout(WorkError, TimeoutError):
     code = "heartbeat-timeout"
 
 
+class TaskProcessDied(WorkError):
+    """The process in which a task with `runtime="process"` ran has ended before the task."""
+
+    code = "task-process-died"
+
+    def __init__(self, task: str, exit_code: int) -> None:
+        """Name the task and the exit code of its process; below zero: the signal that ended it."""
+        super().__init__(
+            f"the process of task {task!r} ended with exit code {exit_code} before the task did",
+            details={"task": task, "exit_code": exit_code},
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the process; below zero: the signal that ended it."""
+        return self._number("exit_code")
+
+
 class OutcomeUnknown(WorkError):
     """An `at_most_once` task was started and its worker was lost; it may have had its effect."""
 
@@ -215,13 +233,25 @@ class RecordedTypeMismatch(AikiError):
 
     code = "recorded-type-mismatch"
 
-    def __init__(self, what: str, path: str, reason: str) -> None:
-        """Name the task or event, the field, and what does not fit."""
+    def __init__(self, what: str, path: str, reason: str, *, seq: int | None = None) -> None:
+        """Name the task or event, the field, what does not fit, and the entry if it is known."""
+        entry = "" if seq is None else f" (entry {seq})"
         super().__init__(
-            f"the recorded {what} does not fit its declared type: {path}: {reason}; "
+            f"the recorded {what}{entry} does not fit its declared type: {path}: {reason}; "
             "restore the old type or give the task an `upcast`",
-            details={"what": what, "path": path},
+            details={"what": what, "path": path, "reason": reason, "seq": seq},
         )
+
+    def at_entry(self, seq: int) -> "RecordedTypeMismatch":
+        """Return the same error, naming the journal entry as well."""
+        what, reason = self._text("what"), self._text("reason")
+        return RecordedTypeMismatch(what, self.path, reason, seq=seq)
+
+    @property
+    def seq(self) -> int | None:
+        """The journal entry that holds it, where that is known."""
+        value = self.details.get("seq")
+        return value if isinstance(value, int) else None
 
     @property
     def path(self) -> str:

@@ -39,6 +39,11 @@ def effect() -> int:
     return context.attempt
 
 
+def effect_lines() -> list[str]:
+    """Return the traces that all lives have left so far."""
+    return effects.read_text().splitlines() if effects.exists() else []
+
+
 @task
 async def add(n: int) -> int:
     """Return n + 1."""
@@ -125,7 +130,7 @@ async def live(path: Path, number: int, after: bool) -> None:
         before = await finished(storage)
         if number:
             kill_at(type(storage), number, after=after)
-    lines = effects.read_text().splitlines() if effects.exists() else []
+    lines = effect_lines()
     async with open_runtime(
         f"sqlite:///{path}", workflows=[small, kid], settings=SETTINGS
     ) as runtime:
@@ -134,7 +139,7 @@ async def live(path: Path, number: int, after: bool) -> None:
         with trio.fail_after(20):
             result = await handle.result()
         assert result == EXPECTED, result
-    done = {line.split()[0] for line in effects.read_text().splitlines()[len(lines) :]}
+    done = {line.split()[0] for line in effect_lines()[len(lines) :]}
     assert not before & done, f"finished tasks ran again: {before & done}"
     async with open_sqlite(path, SETTINGS.sqlite) as storage:
         await finished(storage)
@@ -146,7 +151,7 @@ def life(path: Path, number: int, *, after: bool) -> bool:
     if child == 0:
         try:
             trio.run(partial(live, path, number, after))
-        except BaseException:
+        except BaseException:  # noqa: BLE001  (this fork must not go on in its parent's code)
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)

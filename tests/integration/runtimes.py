@@ -22,7 +22,9 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 VIRTUAL = RuntimeSettings(blocked_after=None, timers=TimerSettings(clock_check=None))
 
 
-def settings_with(*, warm_max: int = 1_000, limits: e.EngineLimits | None = None) -> RuntimeSettings:
+def settings_with(
+    *, warm_max: int = 1_000, limits: e.EngineLimits | None = None
+) -> RuntimeSettings:
     """Return the settings for virtual time with so many warm runs."""
     changed = evolve(VIRTUAL, worker=WorkerSettings(warm_max=warm_max))
     return changed if limits is None else evolve(changed, limits=limits)

@@ -22,6 +22,7 @@ from tests.integration.runtimes import VIRTUAL, file_runtime, kinds, virtual_run
 pay = Event("pay", str)
 log: list[str] = []
 gate: list[trio.Event] = []
+begun = trio.Event()
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +40,7 @@ async def note(word: str) -> str:
 @task
 async def held(word: str) -> str:
     log.append(word)
+    begun.set()
     if gate:
         await gate[0].wait()
     return word
@@ -108,8 +110,7 @@ async def test_runs_in_every_status_survive_a_restart(tmp_path: Path) -> None:
                 await handle.wait(status, timeout=5)
             scheduled = await runtime.client.options(delay=0.2).start(any_status, "plain")
             ids["scheduled"] = scheduled.id
-            while "held" not in log:
-                await trio.sleep(0.01)
+            await begun.wait()
             killed.cancel()
     gate.clear()
     async with file_runtime(path, any_status, child) as runtime:

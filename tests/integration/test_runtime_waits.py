@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.lowlevel
 
 from aiki_sdk import (
     ChildFailed,
@@ -37,7 +38,7 @@ async def test_a_sleep_ends_at_its_time_and_holds_nothing(autojump_clock: object
     async with virtual_runtime(sleeper) as runtime:
         handle = await runtime.client.start(sleeper, 86_400)
         await handle.wait("sleeping", timeout=5)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         assert runtime.runs.active == 0
         assert await handle.result() == "elapsed"
         assert 86_400 <= trio.current_time() < 86_401
@@ -53,9 +54,7 @@ async def test_an_operator_ends_a_sleep_early(autojump_clock: object) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -5])
-async def test_no_time_is_slept_at_once_and_recorded(
-    seconds: int, autojump_clock: object
-) -> None:
+async def test_no_time_is_slept_at_once_and_recorded(seconds: int, autojump_clock: object) -> None:
     async with virtual_runtime(sleeper) as runtime:
         handle = await runtime.client.start(sleeper, seconds)
         assert await handle.result() == "elapsed"
@@ -194,9 +193,7 @@ async def racer(run: Run, seconds: float) -> list[object]:
 
 
 @pytest.mark.parametrize("warm_max", [0, 1, 1_000])
-async def test_a_race_has_the_winner_that_came_first(
-    warm_max: int, autojump_clock: object
-) -> None:
+async def test_a_race_has_the_winner_that_came_first(warm_max: int, autojump_clock: object) -> None:
     async with virtual_runtime(racer, settings=settings_with(warm_max=warm_max)) as runtime:
         paid = await runtime.client.start(racer, 100)
         late = await runtime.client.start(racer, 10)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
-from aiki_sdk import AikiError
+from aiki_sdk import AikiError, OutcomeUnknown
 from aiki_sdk.protocol import RunStatus, Slept, WaitKind
 
 from . import _entries as e  # pyright: ignore[reportPrivateUsage]
@@ -122,18 +122,22 @@ def _claim_lost(state: RunState, _body: e.ClaimLost, _entry: Entry) -> None:
 
 
 def _task_succeeded(state: RunState, body: e.TaskSucceeded, _entry: Entry) -> None:
+    state.begun.pop(body.call, None)
     state.tasks[body.call] = SUCCEEDED
     state.waits.pop(body.call, None)
     _progress(state)
 
 
 def _task_failed(state: RunState, body: e.TaskFailed, _entry: Entry) -> None:
+    if body.error.code != OutcomeUnknown.code:
+        state.begun.pop(body.call, None)
     state.tasks[body.call] = FAILED
     state.waits.pop(body.call, None)
     _progress(state)
 
 
 def _attempt_failed(state: RunState, body: e.AttemptFailed, entry: Entry) -> None:
+    state.begun.pop(body.call, None)
     state.tasks[body.call] = body.attempt
     if body.waits:
         wait = Wait(WaitKind.RETRY, body.call.address, body.retry_at, entry.at)

@@ -97,8 +97,8 @@ class RunState:
         claims_lost: claims lost in a row without any progress between them.
         attempt: attempt of the whole run, from 1.
         tasks: per task call the attempts that failed so far, or SUCCEEDED or FAILED.
-        begun: per at-most-once task call the attempt that began last; only an operator's retry of
-            the run lets it begin again.
+        begun: per at-most-once task call the attempt that began and of which nobody knows how it
+            ended; only an operator's retry of the run lets it begin again.
         settled: calls of this attempt that recorded a value or timed out; said again, they do
             nothing.
         waits: open waits, in the order in which they were met.

@@ -4,6 +4,7 @@ from ._client_port import ServerClientPort as ServerClientPort
 from ._dispatcher import Dispatcher as Dispatcher, Inbox as Inbox, Session as Session
 from ._hub import BUFFER as BUFFER, Hub as Hub, HubActor as HubActor
 from ._keeper import Keeper as Keeper, KeeperSettings as KeeperSettings
+from ._queue_actor import QueueActor as QueueActor
 from ._run_actor import RunActor as RunActor
 from ._runs import Runs as Runs
 from ._services import Do as Do, RunMessage as RunMessage, Services as Services

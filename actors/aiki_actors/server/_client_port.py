@@ -276,7 +276,7 @@ class ServerClientPort:
 
     async def _each(
         self, run_ids: Sequence[str], act: Callable[[str], Awaitable[T]]
-    ) -> list[T | Problem]:
+    ) -> Sequence[T | Problem]:
         """Act on each run, some at a time, and return what came of it, in order."""
         if len(run_ids) > BATCH_MAX:
             raise LimitExceeded("runs in one batch", BATCH_MAX, len(run_ids), "send them in parts")

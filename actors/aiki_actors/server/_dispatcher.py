@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+import trio
 from attrs import Factory, define, frozen
 
 from aiki_actors import engine as e
@@ -59,6 +60,7 @@ class Dispatcher:
     Attributes:
         claim: carries a match out: (run id, worker id, claim id, warm).
         now: the runtime's clock.
+        drained: set when half of the queue was handed out and the database has more.
 
     """
 
@@ -66,6 +68,7 @@ class Dispatcher:
     now: Callable[[], e.Micros]
     claim: Callable[[str, str, str, bool], None]
     matcher: Matcher = Factory(Matcher)
+    drained: trio.Event = Factory(trio.Event)
     sessions: dict[str, Session] = Factory(lambda: dict[str, Session]())
 
     def join(
@@ -121,5 +124,8 @@ class Dispatcher:
         self.matcher.slots.forget_warm(run_id)
 
     def _carry_out(self, matches: list[Match]) -> None:
+        queue = self.matcher.queue
+        if queue.overflowed and len(queue) <= queue.capacity // 2:
+            self.drained.set()
         for match in matches:
             self.claim(match.run.run_id, match.worker_id, self.ids.claim_id(), match.warm)

@@ -1,8 +1,8 @@
 """The keeper: makes sure that nothing which the machinery forgot stays forgotten.
 
 Everything else in the server is quick and may lose a message; the keeper reads the database,
-which loses nothing, and repeats what is owed: claims of workers that are gone, ready runs that
-stand in no queue, notices that were not settled. At start that is the recovery after a crash.
+which loses nothing, and repeats what is owed: claims of workers that are gone, notices that were
+not settled. At start that is the recovery after a crash.
 
 Invariant: whatever the keeper repeats is harmless when it was not forgotten after all.
 """
@@ -81,7 +81,6 @@ class Keeper(Actor[Never]):
         sweeps = (
             self._lost_claims,
             self._notices,
-            self._ready_runs,
             self._undelivered,
             self._ended_runs,
         )
@@ -145,17 +144,6 @@ class Keeper(Actor[Never]):
             after = page[-1].id
             await trio.lowlevel.checkpoint()
         self._owed = owed
-
-    async def _ready_runs(self) -> None:
-        """Put ready runs that stand in no queue into it, as far as it has room."""
-        queue = self.dispatcher.matcher.queue
-        room = queue.capacity - len(queue)
-        if room <= 0:
-            return
-        page = await self.storage.ready(limit=min(self.settings.page, room))
-        fresh = [run for run in page if not self.runs.is_active(run.run_id)]
-        if fresh:
-            self.dispatcher.ready(fresh)
 
     async def _undelivered(self) -> None:
         """Stall ready runs that nobody has claimed for too long."""

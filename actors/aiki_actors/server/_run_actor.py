@@ -31,9 +31,9 @@ from aiki_sdk.protocol import RunStatus, Update
 
 from ._between_runs import answer_to_conflict, passed_on, superseded
 from ._dispatcher import Offer
-from ._services import Do, Entries, RunMessage, Services, Submit, View
+from ._services import Do, Entries, RunMessage, Services, Show, Submit, View
 from ._storage_actor import Write
-from ._views import outcome_of, run_info, update_of
+from ._views import live_update, outcome_of, run_info, update_of
 
 LOGGER: Final = logging.getLogger("aiki.server")
 
@@ -77,6 +77,7 @@ class Batch:
         asked: notices that these entries carry out.
         owed: notices that these entries mean for other runs.
         claims: claims made; each has taken a slot.
+        shown: what is shown to whoever watches, after the entries before it are durable.
         freed: claims ended: the worker, and whether it keeps the run warm.
         plain: nothing in the run's row or its timers can have changed.
         warm: whether the worker of the last claim has the run in memory.
@@ -94,6 +95,7 @@ class Batch:
         "owed",
         "passed_on",
         "plain",
+        "shown",
         "statuses",
         "supersedes",
         "views",
@@ -109,6 +111,7 @@ class Batch:
         self.asked: list[e.Notice] = []
         self.passed_on: list[e.Notice] = []
         self.owed: tuple[e.Notice, ...] = ()
+        self.shown: list[Show] = []
         self.claims: list[e.RunClaimed] = []
         self.freed: list[tuple[str, bool]] = []
         self.plain = True
@@ -168,6 +171,8 @@ class RunActor(BatchActor[RunMessage]):
         if (batch.entries or batch.asked) and not await self._write(batch):
             return
         self._tell(batch, None if claim is None else claim.worker_id, was_ready)
+        for message in batch.shown:
+            self._show(message)
         if batch.claims and self.state.claim is not None:
             await self._assign(self.state.claim, warm=batch.warm)
         if self.state.claim is None:
@@ -203,6 +208,10 @@ class RunActor(BatchActor[RunMessage]):
                 self._take_submission(commands, reply, batch)
             case Do():
                 self._take_command(message, batch)
+            case Show() if batch.entries:
+                batch.shown.append(message)
+            case Show():
+                self._show(message)
 
     def _take_submission(
         self, commands: tuple[e.WorkerCommand, ...], reply: Reply[Entries], batch: Batch
@@ -310,13 +319,15 @@ class RunActor(BatchActor[RunMessage]):
     async def _write(self, batch: Batch) -> bool:
         """Make the batch durable; False if that failed and everybody was told."""
         change = self._change(batch)
+        result: AppendResult
         try:
             result = await self._append(change)
         except UnknownOutcome as unknown:
-            result = await self._read_back(change, unknown)
-            if result is None:
+            known = await self._read_back(change, unknown)
+            if known is None:
                 await self._undo(batch, unknown)
                 return False
+            result = known
         except AikiError as error:
             await self._undo(batch, error)
             return False
@@ -336,7 +347,7 @@ class RunActor(BatchActor[RunMessage]):
                 self.run_id, after=change.first_seq - 1, limit=len(change.entries)
             )
         except AikiError as error:
-            LOGGER.error("run %s: %s; reading back failed: %s", self.run_id, unknown, error)
+            LOGGER.warning("run %s: %s; reading back failed: %s", self.run_id, unknown, error)
             return None
         return Appended() if tuple(wrote) == change.entries else None
 
@@ -450,6 +461,12 @@ class RunActor(BatchActor[RunMessage]):
             updates = [update_of(self.state, entry, status) for entry, status in pairs]
         namespace = self.state.spec.namespace
         hub.publish(self.run_id, namespace, updates, outcome_of(self.state))
+
+    def _show(self, message: Show) -> None:
+        """Publish something that is not journaled, after the last entry that is durable."""
+        if self.state.created is not None:
+            update = live_update(self.state, message.kind, message.body)
+            self.services.hub.publish(self.run_id, self.state.spec.namespace, [update])
 
     def _dispatch(self, batch: Batch, was_ready: bool) -> None:
         """Give slots back, and let the queue know whether the run stands in it."""

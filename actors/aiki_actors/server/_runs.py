@@ -7,7 +7,8 @@ actor has just passivated starts the next one, which begins when the old one has
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from attrs import define, field
@@ -25,11 +26,11 @@ from aiki_actors.kernel import (
     Restart,
     Supervisor,
 )
-from aiki_sdk import Unavailable
+from aiki_sdk import JsonValue, Unavailable
 from aiki_sdk.protocol import RunInfo
 
 from ._run_actor import RunActor
-from ._services import Do, Entries, RunMessage, Services, Submit, View
+from ._services import Do, Entries, RunMessage, Services, Show, Submit, View
 
 LOGGER: Final = logging.getLogger("aiki.server")
 
@@ -125,6 +126,16 @@ class Runs:
     def deliver(self, notice: e.Notice) -> None:
         """Tell a run what another one owes it; the keeper repeats what was not settled."""
         self.tell(notice.target_id, Do(notice.command, notice=notice))
+
+    def show(self, run_id: str, kind: str, body: Mapping[str, JsonValue]) -> None:
+        """Show something of an active run to whoever watches it, if there is room to say so."""
+        if not self.services.hub.streamed(run_id):
+            return
+        ref = self._refs.get(run_id)
+        if ref is None:
+            return
+        with suppress(MailboxFull, ActorStopped):
+            ref.tell(Show(kind, body))
 
     def claim(self, run_id: str, worker_id: str, claim_id: str, warm: bool) -> None:
         """Claim a run for a worker whose slot was taken for it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from attrs import define, frozen
@@ -10,7 +10,7 @@ from attrs import define, frozen
 from aiki_actors import engine as e
 from aiki_actors.kernel import ActorRef, Reply
 from aiki_actors.storage import Storage
-from aiki_sdk import AikiError
+from aiki_sdk import AikiError, JsonValue
 from aiki_sdk.protocol import Outcome, RunInfo
 
 from ._dispatcher import Dispatcher
@@ -78,4 +78,13 @@ class View:
     reply: Reply[RunInfo | None]
 
 
-RunMessage = Do | Submit | View
+@frozen
+class Show:
+    """Show something of the run to whoever watches it; nothing of it is kept."""
+
+    kind: str
+    body: Mapping[str, JsonValue]
+    reply: None = None
+
+
+RunMessage = Do | Submit | View | Show

@@ -68,7 +68,9 @@ class RunUpdates:
             update = await self._next()
             if update is None:
                 break
-            if update.seq > self._after:
+            if update.live and update.seq == self._after:
+                return update
+            if update.seq > self._after and not update.live:
                 self._after = update.seq
                 self._ended = update.status.terminal
                 return update

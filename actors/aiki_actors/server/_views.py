@@ -128,6 +128,21 @@ def entry_body(entry: e.Entry) -> Mapping[str, JsonValue]:
     return body
 
 
+def live_update(state: e.RunState, kind: str, body: Mapping[str, JsonValue]) -> Update:
+    """Describe something that no journal keeps, for those who watch the run now."""
+    return Update(
+        run_id=state.run_id,
+        seq=state.seq,
+        at=to_datetime(state.updated_at),
+        kind=kind,
+        status=e.status_of(state),
+        workflow=state.spec.workflow,
+        reference_id=state.spec.reference_id,
+        body=body,
+        live=True,
+    )
+
+
 def update_of(state: e.RunState, entry: e.Entry, status: RunStatus) -> Update:
     """Describe one change for those who watch the run; `status` is the one after it."""
     spec = state.spec

@@ -21,7 +21,10 @@ from ._times import (
     micros_to_iso as micros_to_iso,
 )
 from .sqlite import (
+    SqliteReader as SqliteReader,
     SqliteSettings as SqliteSettings,
     SqliteStorage as SqliteStorage,
+    is_owned as is_owned,
     open_sqlite as open_sqlite,
+    open_sqlite_reader as open_sqlite_reader,
 )

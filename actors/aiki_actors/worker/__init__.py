@@ -3,10 +3,10 @@
 Start reading at `_execution.py` and `_sequencer.py` (replay), then `_executor.py` and `_worker.py`.
 """
 
+from ._attempt import idempotency_key as idempotency_key
 from ._attempts import (
     THREADS_MAX as THREADS_MAX,
     Attempts as Attempts,
-    idempotency_key as idempotency_key,
 )
 from ._branches import Branch as Branch, BranchTracker as BranchTracker
 from ._execution import Execution as Execution

@@ -10,37 +10,39 @@ A short delay (`local_retry_max`) passes here; a longer one is a wait of the run
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Coroutine, Mapping, MutableMapping
-from functools import partial
-from hashlib import sha256
-from typing import Any, Final, cast
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
 
 import trio
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from aiki_actors import engine as e
 from aiki_sdk import (
-    AikiError,
     AnyTask,
     Clock,
     ErrorInfo,
+    HeartbeatTimeout,
     JsonValue,
+    OutcomeUnknown,
+    RecordedTypeMismatch,
     Rng,
-    TaskContext,
     TaskFailed,
+    TaskProcessDied,
     TaskTimeout,
-    current_task_context,
-    current_workflow,
     task_address,
 )
 
+from ._asyncio_loop import AsyncioLoop
+from ._attempt import Attempt, Places
 from ._branches import Branch
 from ._execution import Execution
 from ._hooks import WorkerHooks
+from ._host import StartHost, no_host
+from ._processes import PROCESSES_MAX, Processes, RaisedElsewhere
+from ._pulse import RECORD_EVERY_S
+from ._replica import Record
 from ._slots import RunEvicted, Slot
-
-LOGGER: Final = logging.getLogger("aiki.task")
+from ._threads import Threads
 
 THREADS_MAX: Final = 40
 """Threads for plain `def` tasks of one worker: as many as Trio's own default limiter allows."""
@@ -55,7 +57,10 @@ class Attempts:
         rng: for jittered delays.
         threads: bounds the threads that plain `def` tasks use.
         hooks: what is put around the attempts.
-        abandoned_threads: threads whose attempt was given up and that may still run.
+        start_host: keeps the asyncio loop and the processes open.
+        processes_max: how many processes there may be.
+        record_every_s: seconds between two recorded heartbeats of one attempt.
+        running: attempts that run now, or wait for their place.
 
     """
 
@@ -63,8 +68,26 @@ class Attempts:
     rng: Rng
     threads: trio.CapacityLimiter
     hooks: WorkerHooks = WorkerHooks()
-    running: int = 0
-    abandoned_threads: int = 0
+    start_host: StartHost = no_host
+    processes_max: int = PROCESSES_MAX
+    record_every_s: float = RECORD_EVERY_S
+    running: int = field(default=0, init=False)
+    places: Places = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Make the places; what they keep open is opened when a task needs it."""
+        self.places = Places(
+            Threads(self.threads),
+            AsyncioLoop(self.start_host),
+            Processes(trio.CapacityLimiter(self.processes_max), self.start_host),
+            self.hooks.invoke,
+            self.record_every_s,
+        )
+
+    @property
+    def abandoned_threads(self) -> int:
+        """Threads whose attempt was given up and that still run."""
+        return self.places.threads.abandoned
 
     def call(
         self,
@@ -86,8 +109,13 @@ class Attempts:
         record = await execution.perform(call, actor.run)
         body = record.resolution
         if isinstance(body, e.TaskSucceeded):
-            return task.decode_output(body.output)
+            try:
+                return task.decode_output(body.output)
+            except RecordedTypeMismatch as mismatch:
+                raise mismatch.at_entry(record.resolved_at) from mismatch.__cause__
         assert isinstance(body, e.TaskFailed), f"task call {call} ended with {body!r}"
+        if body.error.code == OutcomeUnknown.code:
+            raise OutcomeUnknown(body.error.message)
         raise TaskFailed(body.error, task=task.name, attempts=body.attempt)
 
 
@@ -126,13 +154,25 @@ class TaskActor:
             if record.retry is not None:
                 await self._wait_delay(record.retry, slot)
                 continue
-            attempt = record.attempts + 1
-            result = await self._attempt(slot.call, attempt)
-            if isinstance(result, Failure):
-                await self._report_failure(slot.call, attempt, result)
+            number = record.attempts + 1
+            attempt = Attempt(
+                self.shared.places,
+                self.execution,
+                self.task,
+                self.data,
+                slot.call,
+                number,
+                record.details,
+            )
+            if self.task.settings.at_most_once:
+                result = await self._attempt_once(attempt, record)
             else:
-                await self._report_success(slot.call, attempt, result[0])
-            if not slot.resolved and record.attempts < attempt:
+                result = await self._attempt(attempt)
+            if isinstance(result, Failure):
+                await self._report_failure(attempt, result)
+            else:
+                await self._report_success(slot.call, number, result[0])
+            if record.resolution is None and record.attempts < number:
                 # Said again after an error that was none: the journal is ahead of this worker.
                 self.execution.fall_back("the journal has another outcome of a task call")
                 raise RunEvicted
@@ -151,83 +191,75 @@ class TaskActor:
             lambda claim: e.RecordSuccess(call, attempt, output, claim=claim)
         )
 
-    async def _report_failure(self, call: e.Call, attempt: int, failure: Failure) -> None:
+    async def _report_failure(self, attempt: Attempt, failure: Failure) -> None:
         delay = failure.delay_s
         retry_after = None if delay is None else e.Micros(round(delay * e.SECOND))
         await self.execution.submit(
-            lambda claim: e.RecordFailure(call, attempt, failure.error, retry_after, claim=claim)
+            lambda claim: e.RecordFailure(
+                attempt.call,
+                attempt.number,
+                failure.error,
+                retry_after,
+                attempt.details,
+                claim=claim,
+            )
         )
 
-    async def _attempt(self, call: e.Call, attempt: int) -> tuple[JsonValue] | Failure:
+    async def _attempt(self, attempt: Attempt) -> tuple[JsonValue] | Failure:
         """Run one attempt; a failure is data here, only eviction and cancellation propagate."""
-        name, run_id = self.task.name, self.execution.run_id
-        names = {"run_id": run_id, "task": name, "attempt": attempt}
-        logger = TaskLogger(LOGGER, names)
-        context = TaskContext(name, run_id, attempt, idempotency_key(run_id, call), logger)
         self.shared.running += 1
-        # As `task_context` does, without a generator: this is the hottest path of a worker.
-        task_token = current_task_context.set(context)
-        workflow_token = current_workflow.set(None)
         try:
-            value = await self._in_time()
-            return (self.task.encode_output(value),)
+            return (await attempt.run(),)
         except (trio.Cancelled, KeyboardInterrupt, RunEvicted):
             raise
         except BaseException as error:  # noqa: BLE001  (whatever a task raises is its outcome)
-            return self._failed(attempt, error)
+            return self._failed(attempt.number, error)
         finally:
-            current_workflow.reset(workflow_token)
-            current_task_context.reset(task_token)
             self.shared.running -= 1
 
-    async def _in_time(self) -> Any:
-        timeout_s = self.task.settings.timeout_s
-        if timeout_s is None:
-            return await self._invoke()
-        with trio.move_on_after(timeout_s):
-            return await self._invoke()
-        message = f"task {self.task.name!r} did not end within its timeout of {timeout_s:g} s"
-        raise TaskTimeout(message)
+    async def _attempt_once(self, attempt: Attempt, record: Record) -> tuple[JsonValue] | Failure:
+        """Run an attempt whose beginning is journaled; if one had begun before, refuse."""
+        if record.started:
+            lost = _unknown(self.task.name, "its worker was lost, or it was cancelled")
+            return self._failed(attempt.number, lost)
 
-    async def _invoke(self) -> Any:
-        args, kwargs = self.task.decode_input(self.data)
-        invoke = self.shared.hooks.invoke
-        if invoke is None:
-            return await self._call_function(args, kwargs)
-        return await invoke(self.task, args, kwargs, partial(self._call_function, args, kwargs))
+        async def announce() -> None:
+            call, number = attempt.call, attempt.number
+            await self.execution.submit(lambda claim: e.RecordStart(call, number, claim=claim))
+            if record.started < number:
+                self.execution.fall_back("the journal has another beginning of a task call")
+                raise RunEvicted
 
-    async def _call_function(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        function = cast("Callable[..., Any]", getattr(self.task, "function"))  # noqa: B009
-        runtime = self.task.settings.runtime
-        if runtime == "trio":
-            return await function(*args, **kwargs)
-        if runtime == "thread":
-            call = partial(function, *args, **kwargs)
-            return await trio.to_thread.run_sync(
-                call, abandon_on_cancel=True, limiter=self.shared.threads
-            )
-        message = (
-            f"task {self.task.name!r} asks for runtime={runtime!r}, which this version does not "
-            "have; use runtime='trio' for async def and runtime='thread' for def"
-        )
-        raise AikiError(message)
+        attempt.announce = announce
+        return await self._attempt(attempt)
 
     def _failed(self, attempt: int, error: BaseException) -> Failure:
         """Ask the retry policy, unless the task itself said when to come again."""
-        delay = self.task.settings.retry.delay_on(attempt, error, self.shared.rng.random())
-        return Failure(ErrorInfo.from_exception(error), delay)
+        settings, chance = self.task.settings, self.shared.rng.random()
+        if settings.at_most_once and isinstance(error, _GIVEN_UP):
+            unknown = _unknown(self.task.name, str(error))
+            unknown.__cause__, error = error, unknown
+        if not isinstance(error, RaisedElsewhere):
+            return Failure(
+                ErrorInfo.from_exception(error), settings.retry.delay_on(attempt, error, chance)
+            )
+        delay_s = None
+        if error.delay_s is not None or settings.retry.retries_named(
+            error.names, retryable=error.info.retryable
+        ):
+            delay_s = settings.retry.delay_after(attempt, chance)
+        if delay_s is not None and error.delay_s is not None:
+            delay_s = error.delay_s
+        return Failure(error.info, delay_s)
 
 
-def idempotency_key(run_id: str, call: e.Call) -> str:
-    """Return a key that is the same for every attempt and replay of this very call."""
-    return sha256(f"{run_id}/{call}".encode()).hexdigest()[:32]
+_GIVEN_UP: Final = (TaskTimeout, HeartbeatTimeout, TaskProcessDied)
+"""What ends an attempt without anybody knowing how far it came."""
 
 
-class TaskLogger(logging.LoggerAdapter[logging.Logger]):
-    """Names run, task and attempt in front of each message, and as fields of the record."""
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, Any]:
-        """Add the names."""
-        extra = self.extra or {}
-        text = f"[{extra.get('run_id')} {extra.get('task')} #{extra.get('attempt')}] {msg}"
-        return super().process(text, kwargs)
+def _unknown(task: str, why: str) -> OutcomeUnknown:
+    message = (
+        f"task {task!r} runs at most once, had begun, and {why}; it may have had its effect: find "
+        "that out before it is done again"
+    )
+    return OutcomeUnknown(message)

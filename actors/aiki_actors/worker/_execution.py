@@ -15,7 +15,7 @@ Invariant: entries come in by `feed` alone, in order of seq, whichever side they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import outcome
@@ -63,6 +63,7 @@ class Execution:
         deliveries: results given to the code so far; the same number at the same point of a replay.
         last_at: time of the last result the code was given; what `run.now()` says.
         function: the workflow's function, for the report of a divergence.
+        background: runs something beside the code, for as long as it is executed here.
 
     """
 
@@ -92,10 +93,12 @@ class Execution:
     timeouts: Timeouts = Factory(Timeouts, takes_self=True)
     deliveries: int = 0
     function: Callable[..., Any] | None = None
+    background: Callable[[Callable[[], Awaitable[None]]], None] | None = None
     _abandoned: list[e.Call] = Factory(lambda: list[e.Call]())
     _claimed: trio.Event | None = None
     _thawed: trio.Event | None = None
     _gap: trio.Event | None = None
+    _parked: trio.Event | None = None
     _replayed: int = 0
 
     @property
@@ -223,7 +226,7 @@ class Execution:
 
     def let_go(self) -> None:
         """Drop what points back here, so that an ended execution is freed without the collector."""
-        self.on_branched, self.on_parked = _nothing, _no_epoch
+        self.on_branched, self.on_parked, self.background = _nothing, _no_epoch, None
         self.slots.clear()
         self.replica.records.clear()
         self.sequencer.close()
@@ -498,7 +501,24 @@ class Execution:
         """
         if self.evicted:
             raise RunEvicted
+        if self._parked is not None:
+            await self._after_parking(self._parked)
         claim = self.replica.claim or await self._regain()
+        await self._submit(claim, build)
+
+    async def _after_parking(self, parked: trio.Event) -> None:
+        """Let a parking end that is on its way: what is said under its claim would be too late.
+
+        That happens when code goes on by itself, without any wait resolved.
+        """
+        with trio.CancelScope(shield=True):
+            await parked.wait()
+        if self.evicted:
+            raise RunEvicted
+
+    async def _submit(
+        self, claim: e.ClaimRef, build: tuple[Callable[[e.ClaimRef], e.WorkerCommand], ...]
+    ) -> None:
         given_up, self._abandoned = self._abandoned, []
         if self.timeouts.armed:
             build = (*self.timeouts.begin(), *build)
@@ -596,10 +616,18 @@ class Execution:
 
     async def park(self, waiting: tuple[e.Call, ...]) -> None:
         """Give the claim back: the code waits for nothing but `waiting`."""
+        parked = trio.Event()
         try:
-            await self.submit(self._parking(waiting))
+            claim = self.replica.claim
+            if claim is not None and self._parked is None:
+                self._parked = parked
+                await self._submit(claim, (self._parking(waiting),))
         except RunEvicted:
             return
+        finally:
+            parked.set()
+            if self._parked is parked:
+                self._parked = None
 
     def _parking(self, waiting: tuple[e.Call, ...]) -> Callable[[e.ClaimRef], e.WorkerCommand]:
         unwinding = self.cancelled_at is not None

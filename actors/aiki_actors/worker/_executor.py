@@ -105,6 +105,7 @@ class Executor(Actor[ExecutorMessage]):
             lambda epoch: around.on_parked(self.assignment.run_id, epoch),
         )
         self.execution.function = self.workflow.function
+        self.execution.background = context.start_soon
         self.execution.load(self.assignment.entries)
         context.start_soon(self._guard)
         context.start_soon(self._drive)

@@ -7,11 +7,13 @@ commands under a claim. Both sides survive hearing a thing twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from attrs import frozen
 
 from aiki_actors.engine import ClaimRef, Entry, WorkerCommand
+from aiki_sdk import JsonValue
 
 
 @frozen
@@ -57,6 +59,10 @@ class ServerPort(Protocol):
 
     def lost(self, run_id: str, epoch: int, reason: str) -> None:
         """Say that the execution under this claim broke down; the run is to be claimed again."""
+        ...
+
+    def progress(self, run_id: str, kind: str, body: Mapping[str, JsonValue]) -> None:
+        """Show something to whoever watches the run; never waits, and nothing of it is kept."""
         ...
 
     def join(self) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -101,12 +101,6 @@ class Processes:
     _hosted: bool = False
     _idle: list[_Channel] = Factory(lambda: list[_Channel]())
 
-    @asynccontextmanager
-    async def place(self) -> AsyncGenerator[None]:
-        """Wait for a place among the processes: the attempt's time begins with it."""
-        async with self.limiter:
-            yield
-
     async def run(
         self,
         task: AnyTask,
@@ -144,7 +138,7 @@ class Processes:
         finally:
             code = None if answered and self._hosted else await channel.end()
         if answer is None:
-            raise _died(task.name, code or 0)
+            raise TaskProcessDied(task.name, 0 if code is None else code)
         self._idle.append(channel)
         if "error" in answer:
             raise _raised(answer)
@@ -177,12 +171,11 @@ class Processes:
             if channel.process.poll() is None:
                 return channel
             await channel.end()
-        paths = [os.path.abspath(path) for path in sys.path]  # noqa: PTH100  (an empty one is here)
         process = await trio.lowlevel.open_process(
             [sys.executable, "-c", COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**os.environ, "PYTHONPATH": _import_path()},
         )
         return _Channel(process)
 
@@ -197,8 +190,9 @@ class Processes:
                 await channel.end()
 
 
-def _died(task: str, code: int) -> TaskProcessDied:
-    return TaskProcessDied(task, code)
+def _import_path() -> str:
+    """Return where this process imports from, for another one that starts in the same folder."""
+    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
 
 
 def _raised(answer: Mapping[str, JsonValue]) -> RaisedElsewhere:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import Factory, define
 
 from aiki_actors import engine as e
+from aiki_sdk import JsonValue, OutcomeUnknown
 from aiki_sdk.protocol import RunStatus, Slept
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Record:
         resolved_at: seq of `resolution`.
         attempts: attempts of a task that failed.
         retry: the last failed attempt while its delay may still run.
+        started: attempt of an at-most-once task that began and has no known outcome; 0: none.
+        details: what the last heartbeat of the task carried, as far as that is recorded.
         slept: microseconds slept by ended sleeps of this call.
         taken: a call of the running code has it.
         slot: that call, while it waits for its result.
@@ -47,6 +50,8 @@ class Record:
     at: e.Micros = e.Micros(0)
     attempts: int = 0
     retry: e.AttemptFailed | None = None
+    started: int = 0
+    details: JsonValue = None
     slept: int = 0
     taken: bool = False
     slot: Slot | None = None
@@ -161,6 +166,10 @@ class Replica:
             record = self.records[call] = Record(call, counted)
             self._leftovers.setdefault(call.address, []).append(record)
             self.unconsumed += counted
+        elif counted and not record.counted and not record.taken and record.resolution is None:
+            # A heartbeat came first, which does not count; what came now does.
+            record.counted = True
+            self.unconsumed += 1
         return record
 
     def await_child(self, child_id: str, record: Record) -> bool:
@@ -192,6 +201,11 @@ class Replica:
     def on_counted_end(self, entry: e.Entry, body: e.TaskSucceeded | e.TaskFailed) -> None:
         self._resolve(self._record(body.call, counted=True), entry)
 
+    def on_task_failed(self, entry: e.Entry, body: e.TaskFailed) -> None:
+        self.on_counted_end(entry, body)
+        if body.error.code != OutcomeUnknown.code:
+            self.records[body.call].started = 0
+
     def on_free_end(
         self,
         entry: e.Entry,
@@ -210,7 +224,15 @@ class Replica:
 
     def on_attempt_failed(self, _entry: e.Entry, body: e.AttemptFailed) -> None:
         record = self._record(body.call, counted=True)
-        record.attempts, record.retry = body.attempt, body
+        record.attempts, record.retry, record.started = body.attempt, body, 0
+        if body.details is not None:
+            record.details = body.details
+
+    def on_task_started(self, _entry: e.Entry, body: e.TaskStarted) -> None:
+        self._record(body.call, counted=True).started = body.attempt
+
+    def on_heartbeat(self, _entry: e.Entry, body: e.HeartbeatRecorded) -> None:
+        self._record(body.call, counted=False).details = body.details
 
     def on_retry_due(self, _entry: e.Entry, body: e.RetryDue) -> None:
         record = self.records.get(body.call)
@@ -269,12 +291,14 @@ class Replica:
             record.slept += max(record.start.duration, 0)
         self._resolve(record, entry)
 
-    def on_next_attempt(self, _entry: e.Entry, _body: e.Body) -> None:
+    def on_next_attempt(self, _entry: e.Entry, body: e.RunAttemptFailed | e.RunRetried) -> None:
         """Keep what the next attempt may use again, as `evolve` does on the server.
 
         What the failed attempt recorded is used if the code asks for it; that the new attempt
-        takes another way is no divergence.
+        takes another way is no divergence. An at-most-once task that began and of which nobody
+        knows how it ended begins again only if a person sent the run round.
         """
+        keep_begun = isinstance(body, e.RunAttemptFailed)
         self.claim = None
         self.attempt += 1
         failed = {
@@ -284,24 +308,34 @@ class Replica:
         }
         kept: dict[e.Call, Record] = {}
         for call, record in self.records.items():
-            body = record.resolution
-            if body is None or isinstance(body, e.TaskFailed | e.WaitTimedOut | e.TimeoutReached):
-                continue
-            if isinstance(body, e.ChildStarted) and body.child_id in failed:
-                continue
-            if isinstance(body, e.ChildEnded) and body.child_id in failed:
-                continue
-            record.counted = record.taken = False
-            kept[call] = record
+            begun = record.started and not isinstance(record.resolution, e.TaskSucceeded)
+            if begun and keep_begun:
+                kept[call] = Record(call, started=record.started)
+            elif _outlives_attempt(record.resolution, failed):
+                record.counted = record.taken = False
+                kept[call] = record
         self.records = kept
         self.unconsumed = 0
         self.touched = []
 
 
+def _outlives_attempt(body: e.Body | None, failed_children: set[str]) -> bool:
+    """Tell whether the next attempt of the workflow may use what a call ended with."""
+    match body:
+        case None | e.TaskFailed() | e.WaitTimedOut() | e.TimeoutReached():
+            return False
+        case e.ChildStarted() | e.ChildEnded():
+            return body.child_id not in failed_children
+        case _:
+            return True
+
+
 _TAKE_IN: Final[Mapping[type[e.Body], Callable[[Replica, e.Entry, Any], None]]] = {
     e.TaskSucceeded: Replica.on_counted_end,
-    e.TaskFailed: Replica.on_counted_end,
+    e.TaskFailed: Replica.on_task_failed,
     e.AttemptFailed: Replica.on_attempt_failed,
+    e.TaskStarted: Replica.on_task_started,
+    e.HeartbeatRecorded: Replica.on_heartbeat,
     e.RetryDue: Replica.on_retry_due,
     e.SleepStarted: Replica.on_sleep_started,
     e.SleepEnded: Replica.on_sleep_ended,

@@ -25,7 +25,6 @@ import trio
 from attrs import Factory, define
 
 from aiki_actors.engine import Call
-from aiki_sdk import AikiError
 
 from ._slots import RunEvicted, Slot
 from ._timeouts import DurableTimeout

@@ -55,17 +55,22 @@ def _reachable(function: Callable[..., Any]) -> list[FunctionType]:
     first: object = inspect.unwrap(function)
     if not isinstance(first, FunctionType):
         return []
-    package = first.__module__.partition(".")[0]
+    package = _package(first)
     found: dict[CodeType, FunctionType] = {first.__code__: first}
     waiting = [first]
     while waiting and len(found) < FUNCTIONS_MAX:
         for _place, value in _names(waiting.pop()):
             if not isinstance(value, FunctionType) or value.__code__ in found:
                 continue
-            if value.__module__.partition(".")[0] == package:
+            if _package(value) == package:
                 found[value.__code__] = value
                 waiting.append(value)
     return list(found.values())
+
+
+def _package(function: FunctionType) -> str:
+    # Code made by exec() in a bare namespace has no module.
+    return str(function.__module__).partition(".")[0]
 
 
 def _names(function: FunctionType) -> Iterator[tuple[str, object]]:

@@ -38,7 +38,10 @@ from ._attempts import THREADS_MAX, Attempts
 from ._branches import BranchTracker
 from ._executor import Entries, Executor, ExecutorMessage, Freeze, Surroundings
 from ._hooks import WorkerHooks
+from ._host import host_starter
 from ._port import Assignment, ServerPort
+from ._processes import PROCESSES_MAX
+from ._pulse import RECORD_EVERY_S
 
 LOGGER: Final = logging.getLogger("aiki.worker")
 
@@ -51,6 +54,9 @@ class WorkerSettings:
         runs_max: runs executed at the same time.
         warm_max: parked runs kept in memory.
         threads_max: threads for plain `def` tasks.
+        processes_max: processes for tasks with `runtime="process"`.
+        heartbeat_record_s: seconds between two recorded heartbeats of one attempt: how much of its
+            progress an attempt can lose with its worker.
         pools: the pools it serves.
         mailbox_max: entries that may wait for one run's executor.
         shutdown_grace_s: seconds that running tasks have to end at a stop.
@@ -60,6 +66,8 @@ class WorkerSettings:
     runs_max: int = 100
     warm_max: int = 1_000
     threads_max: int = THREADS_MAX
+    processes_max: int = PROCESSES_MAX
+    heartbeat_record_s: float = RECORD_EVERY_S
     pools: tuple[str, ...] = ("default",)
     mailbox_max: int = 10_000
     shutdown_grace_s: float = 30.0
@@ -87,13 +95,22 @@ class Subscriber(Actor[Never]):
     _epochs: dict[str, int] = field(factory=lambda: dict[str, int](), init=False)
     _warm: OrderedDict[str, None] = field(factory=lambda: OrderedDict[str, None](), init=False)
     _around: Surroundings = field(init=False)
+    _attempts: Attempts = field(init=False)
     _draining: bool = field(default=False, init=False)
 
     async def started(self, context: ActorContext[Never]) -> None:
         """Begin to notice branches; executors come with assignments."""
         self._executors = context.system.supervisor(self.executors_path)
         limiter = trio.CapacityLimiter(self.settings.threads_max)
-        attempts = Attempts(self.clock, self.rng, limiter, self.hooks)
+        attempts = self._attempts = Attempts(
+            self.clock,
+            self.rng,
+            limiter,
+            self.hooks,
+            host_starter(self._executors),
+            self.settings.processes_max,
+            self.settings.heartbeat_record_s,
+        )
         self._around = Surroundings(
             self.port, attempts, self.tracker, self.ids, self.rng, self._parked, self._ended
         )
@@ -149,7 +166,9 @@ class Subscriber(Actor[Never]):
 
     def describe(self) -> str:
         """Return how many runs are here."""
-        return f"{len(self._refs) - len(self._warm)} running, {len(self._warm)} warm"
+        told = f"{len(self._refs) - len(self._warm)} running, {len(self._warm)} warm"
+        abandoned = self._attempts.abandoned_threads
+        return f"{told}, {abandoned} threads abandoned" if abandoned else told
 
     def _workflow(self, assignment: Assignment) -> AnyWorkflow | None:
         body = assignment.entries[0].body

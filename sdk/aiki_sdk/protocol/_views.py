@@ -149,6 +149,7 @@ class Update:
         kind: what happened, as in the journal.
         status: the run's status after it.
         body: the facts, where the stream carries them.
+        live: it tells of something that no journal keeps.
     """
 
     run_id: str
@@ -159,6 +160,7 @@ class Update:
     workflow: str
     reference_id: str | None = None
     body: Mapping[str, JsonValue] | None = None
+    live: bool = False
 
 
 @frozen(kw_only=True)

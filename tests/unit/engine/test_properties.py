@@ -152,7 +152,7 @@ def test_the_row_of_a_run_follows_from_its_journal(play: Play) -> None:
 def test_an_ended_run_takes_nothing_but_a_retry_after_failure(play: Play) -> None:
     """Besides, it learns what became of others: a fork of it, a child of a failed run."""
     for step in play.steps:
-        if isinstance(step.command, en.NoteFork | en.EndChild):
+        if isinstance(step.command, en.NoteFork | en.WatchRun | en.EndChild):
             continue
         if step.before.phase.terminal and changed(step):
             assert isinstance(step.command, en.RetryRun)

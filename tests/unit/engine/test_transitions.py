@@ -32,6 +32,8 @@ EXAMPLES: dict[type[Body], Body] = {
         en.TaskSucceeded(CALL, 1, None),
         en.TaskFailed(CALL, 1, ERROR),
         en.AttemptFailed(CALL, 1, ERROR, AT, waits=True),
+        en.TaskStarted(CALL, 1),
+        en.HeartbeatRecorded(CALL, 1, {"row": 5}),
         en.RetryDue(CALL),
         en.SleepStarted(Call("sleep:late"), AT, AT),
         en.SleepEnded(Call("sleep:late"), Slept.ELAPSED),
@@ -60,6 +62,7 @@ EXAMPLES: dict[type[Body], Body] = {
         en.RunCompleted(None),
         en.RunContinued("run_next", spec()),
         en.RunForked("run_fork", 3),
+        en.RunWatched("run_watcher", "run_linked"),
         en.RunFailed(ERROR),
         en.RunCancelled(None),
     )

@@ -8,9 +8,9 @@ and executors; what lies outside (timers, events, children, a cancellation) happ
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import trio
 from attrs import Factory, define, field
@@ -22,6 +22,7 @@ from aiki_actors.worker import Assignment, Subscriber, WorkerSettings, executors
 from aiki_sdk import (
     AnyWorkflow,
     ErrorInfo,
+    JsonValue,
     SeededIds,
     SeededRng,
     TrioClock,
@@ -89,15 +90,17 @@ class FakeServer:
     async def submit(
         self, run_id: str, commands: tuple[e.WorkerCommand, ...]
     ) -> tuple[e.Entry, ...]:
+        made: tuple[e.Entry, ...] = ()
         with trio.CancelScope(shield=True):
-            return await self._submit(commands)
+            made += await self._submit(commands)
+        return made
 
     async def _submit(self, commands: tuple[e.WorkerCommand, ...]) -> tuple[e.Entry, ...]:
         # What a worker says arrives in the order in which it was said.
         await trio.lowlevel.checkpoint()
         made: list[e.Entry] = []
         for command in commands:
-            decided = self._decide(command)
+            decided = self._decide(cast("e.Command", command))
             if isinstance(decided, e.Rejected):
                 if made:
                     self._commit(made, pushed=made)
@@ -113,6 +116,9 @@ class FakeServer:
 
     def lost(self, run_id: str, epoch: int, reason: str) -> None:
         self.nursery.start_soon(self._do_later, e.LoseClaim(epoch, reason))
+
+    def progress(self, run_id: str, kind: str, body: Mapping[str, JsonValue]) -> None:
+        """Nobody watches."""
 
     def join(self) -> None:
         self.left = False
@@ -355,9 +361,7 @@ async def _begin(
     nursery: trio.Nursery,
 ) -> FakeServer:
     origin = journal[-1].at if journal else e.Micros(EPOCH_S * e.SECOND)
-    server = FakeServer(
-        workflow, plan, random.Random(f"{plan.seed}/{life}"), nursery, origin
-    )
+    server = FakeServer(workflow, plan, random.Random(f"{plan.seed}/{life}"), nursery, origin)
     server.journal = list(journal)
     server.cuts = [cut for cut in cuts if cut <= len(journal)]
     server.state = e.fold(RUN_ID, journal)

@@ -1,4 +1,4 @@
-"""Random concurrent workflows: a program is a tree of JSON, and one workflow interprets any of them.
+"""Random concurrent workflows: a program is a tree of JSON, and one workflow interprets it.
 
 A program uses all that replay has to get right: nested nurseries, races, equal addresses, tasks
 that fail and are retried, sleeps, events, children, cancel scopes around branches, shielded
@@ -136,9 +136,7 @@ async def _step(run: Run, step: Step, path: str) -> JsonValue:  # noqa: C901, PL
         case "take":
             name, ticks = rest
             try:
-                return await run.wait(
-                    EVENTS[name], None if ticks is None else ticks * TICK_S
-                )
+                return await run.wait(EVENTS[name], None if ticks is None else ticks * TICK_S)
             except AikiError as error:
                 return type(error).__name__
         case "kid":
@@ -239,11 +237,13 @@ async def _in_time(run: Run, kind: str, ticks: int, steps: list[Any], path: str)
         observed.seen.append(f"{path} caught {scope.cancelled_caught}")
         return result
     try:
+        result = "late"
         with run.fail_after("must", ticks * TICK_S):
-            return await _body(run, steps, path)
+            result = await _body(run, steps, path)
     except WaitTimeout:
         observed.seen.append(f"{path} failed")
         return "failed"
+    return result
 
 
 async def _guard(run: Run, n: int, steps: list[Any], path: str) -> JsonValue:
@@ -260,11 +260,17 @@ _ticks = st.integers(0, 4)
 _few = st.integers(0, 2)
 _leaves: st.SearchStrategy[Step] = st.one_of(
     st.builds(
-        lambda n, t, f, c: ["work", n, t, f, c], _few, _ticks, st.sampled_from([0, 0, 0, 1, 3]),
+        lambda n, t, f, c: ["work", n, t, f, c],
+        _few,
+        _ticks,
+        st.sampled_from([0, 0, 0, 1, 3]),
         st.sampled_from([True, True, True, False]),
     ),
     st.builds(
-        lambda n, t, f, c: ["slow", n, t, f, c], _few, _ticks, st.sampled_from([0, 1, 2]),
+        lambda n, t, f, c: ["slow", n, t, f, c],
+        _few,
+        _ticks,
+        st.sampled_from([0, 1, 2]),
         st.just(True),
     ),
     st.builds(lambda n, t: ["nap", n, t], st.sampled_from(["a", "b"]), st.integers(-1, 5)),
@@ -273,7 +279,11 @@ _leaves: st.SearchStrategy[Step] = st.one_of(
     ),
     st.builds(
         lambda n, t, f, o, w: ["kid", n, t, f, o, w],
-        _few, _ticks, st.booleans(), st.none() | st.integers(0, 4), st.none() | st.integers(0, 4),
+        _few,
+        _ticks,
+        st.booleans(),
+        st.none() | st.integers(0, 4),
+        st.none() | st.integers(0, 4),
     ),
     st.builds(lambda n: ["local", n], _few),
     st.just(["chance"]),

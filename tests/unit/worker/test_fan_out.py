@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import trio
 from attrs import define
 
 from aiki_actors import engine as e
-from aiki_sdk import Event, Run, TaskFailed, task, workflow
+from aiki_sdk import AnyWorkflow, Run, TaskFailed, task, workflow
 from tests.unit.worker.fake_server import Plan, live
 
 
@@ -41,9 +42,6 @@ async def work(n: int) -> int:
         return n
     finally:
         gauge.running -= 1
-
-
-go = Event("go", int)
 
 
 @workflow(name="many", version="1.0.0")
@@ -128,15 +126,15 @@ def test_each_item_has_a_branch_of_its_own_whoever_took_it() -> None:
     ids=["map", "compound", "first-come"],
 )  # fmt: skip
 def test_a_run_resumed_from_any_point_ends_alike(
-    workflow_: object, args: tuple[object, ...]
+    workflow_: AnyWorkflow, args: tuple[Any, ...]
 ) -> None:
-    life = live(workflow_, args, Plan())  # type: ignore[arg-type]  # pyright: ignore
+    life = live(workflow_, args, Plan())
     cut = len(life.before_end)
-    again = live(workflow_, args, Plan(), journal=life.journal[:cut], cuts=life.cuts, life=9)  # type: ignore[arg-type]  # pyright: ignore
+    again = live(workflow_, args, Plan(), journal=life.journal[:cut], cuts=life.cuts, life=9)
     assert output(again.state) == output(life.state)
     for cut in life.cuts[:-1:3]:
         before = life.journal[:cut]
-        resumed = live(workflow_, args, Plan(), journal=before, cuts=life.cuts, life=cut)  # type: ignore[arg-type]  # pyright: ignore
+        resumed = live(workflow_, args, Plan(), journal=before, cuts=life.cuts, life=cut)
         result = output(resumed.state)
         assert isinstance(result, list)
         if workflow_ is not first_come:

@@ -1,4 +1,4 @@
-"""Cases of replay that were wrong once, each by its rule; `test_replay_properties.py` found them."""
+"""Cases of replay that were wrong once, each by its rule; found by random programs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ EQUAL_CALLS_IN_CLEANUP: list[Step] = [
 ]
 EVENTS_AND_SLEEPS: list[Step] = [
     ["take", "go", None],
-    ["gather", [["take", "go", 3], ["nap", "a", 1]], [["take", "stop", 2], ["work", 1, 1, 1, True]]],
+    [
+        "gather",
+        [["take", "go", 3], ["nap", "a", 1]],
+        [["take", "stop", 2], ["work", 1, 1, 1, True]],
+    ],
     ["take", "stop", None],
 ]
 SENDS = ((0.0, "go", 1), (0.1, "go", 2), (0.1, "stop", 3), (0.3, "go", 4), (0.35, "stop", 5))

@@ -13,12 +13,14 @@ from typing import Any
 from hypothesis import given, settings, strategies as st
 
 from aiki_actors import engine as e
-from aiki_actors.worker._attempts import idempotency_key
+from aiki_actors.worker import idempotency_key
 from tests.unit.worker.fake_server import RUN_ID, Life, Plan, live
 from tests.unit.worker.programs import Step, observe, program, programs
 
 _seconds = st.floats(0, 2).map(lambda second: round(second, 2))
-_sends = st.lists(st.tuples(_seconds, st.sampled_from(["go", "stop"]), st.integers(0, 9)), max_size=4)
+_sends = st.lists(
+    st.tuples(_seconds, st.sampled_from(["go", "stop"]), st.integers(0, 9)), max_size=4
+)
 _plans = st.builds(
     lambda sends, warm_max, jitter, seed: Plan(sorted(sends), (), warm_max, jitter, seed),
     _sends,
@@ -42,8 +44,9 @@ def _operated(draw: st.DrawFn) -> Plan:
     return Plan(plan.sends, commands, plan.warm_max, plan.jitter, plan.seed)
 
 
-def execute(steps: list[Step], plan: Plan, life: int = 0, before: Life | None = None,
-            cut: int | None = None) -> tuple[Life, list[str], list[str]]:
+def execute(
+    steps: list[Step], plan: Plan, life: int = 0, before: Life | None = None, cut: int | None = None
+) -> tuple[Life, list[str], list[str]]:
     """Live once; return the life, what the code was given, and the tasks that were begun."""
     diary = observe()
     journal = () if before is None else before.journal[:cut]

@@ -75,12 +75,12 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
         sqlite3.Error: the driver failed; nothing was changed.
     """
     known = migrations()
-    if _version(connection, name) == known[-1].version:
+    if schema_version(connection, name) == known[-1].version:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Read again: only now nobody else can be migrating it.
-        version = _version(connection, name)
+        version = schema_version(connection, name)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(_VERSION_TABLE)
         for step in known[version:]:
@@ -96,7 +96,7 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
         raise
 
 
-def _version(connection: sqlite3.Connection, name: str) -> int:
+def schema_version(connection: sqlite3.Connection, name: str) -> int:
     """Return the version of the schema, 0 for an empty database; refuse what is not for us."""
     (owner,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
