@@ -52,13 +52,22 @@ from aiki_actors.server import (
     Write,
 )
 from aiki_actors.storage import Storage, micros_of
-from aiki_actors.worker import Subscriber, WorkerHooks, executors_spec
+from aiki_actors.worker import (
+    OpeningInbox,
+    Seal,
+    SealedServer,
+    ServerPort,
+    Subscriber,
+    WorkerHooks,
+    executors_spec,
+)
 from aiki_sdk import (
     AikiError,
     AnyWorkflow,
     Client,
     Clock,
     Ids,
+    PayloadCodec,
     Rng,
     SystemClock,
     SystemIds,
@@ -66,6 +75,7 @@ from aiki_sdk import (
     WorkflowRegistry,
 )
 from aiki_sdk._question import QUESTION_MARK
+from aiki_sdk.payload import is_sealed
 from aiki_sdk.protocol import Outcome
 
 from ._garbage import collecting_after
@@ -90,6 +100,7 @@ class Runtime:
     rng: Rng
     namespace: str
     hooks: WorkerHooks = WorkerHooks()
+    codec: PayloadCodec | None = None
     hub: Hub[Outcome] = field(factory=lambda: Hub[Outcome](), init=False)
     runs: Runs = field(init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -113,7 +124,7 @@ class Runtime:
 
     def client_for(self, namespace: str) -> Client:
         """Return a client of another namespace of this runtime."""
-        return Client(self.port_for(namespace), workflows=self.registry)
+        return Client(self.port_for(namespace), workflows=self.registry, codec=self.codec)
 
     def port_for(self, namespace: str) -> ServerClientPort:
         """Return what a client of a namespace speaks to."""
@@ -210,7 +221,7 @@ class Runtime:
     def _check_event(self, spec: e.RunCreated, command: e.AcceptEvent) -> AikiError | None:
         """Check data against the event's or question's type, where the code is at hand."""
         workflow = self.registry.get(spec.workflow, spec.version)
-        if workflow is None or command.name not in workflow.mailboxes:
+        if workflow is None or command.name not in workflow.mailboxes or is_sealed(command.data):
             return None
         name = command.name.removeprefix(QUESTION_MARK)
         try:
@@ -243,19 +254,26 @@ class Runtime:
             self.ids.worker_id(), self.namespace, self.registry, worker, self.runs, self.dispatcher
         )
 
+        port: ServerPort = session
+        if self.codec is not None:
+            port = SealedServer(session, Seal(self.codec))
+
         def subscriber() -> Subscriber:
-            session.worker = Subscriber(
+            made = Subscriber(
                 session.worker_id,
                 self.registry,
                 worker,
-                session,
+                port,
                 self.clock,
                 self.ids,
                 self.rng,
                 "worker/executors",
                 self.hooks,
             )
-            return session.worker
+            session.worker = made
+            if self.codec is not None:
+                session.worker = OpeningInbox(made, session, Seal(self.codec))
+            return made
 
         grace = worker.shutdown_grace_s + DRAIN_S
         self.system.root.start_supervisor(
@@ -280,6 +298,7 @@ async def open_runtime(
     clock: Clock | None = None,
     ids: Ids | None = None,
     rng: Rng | None = None,
+    codec: PayloadCodec | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Run durable workflows in this process for as long as the block lasts.
 
@@ -291,6 +310,8 @@ async def open_runtime(
         clock: wall and monotonic time. Default: the machine's.
         ids: where ids come from.
         rng: where chance (jitter) comes from.
+        codec: encrypts or compresses payloads between the code and what stores them: the database
+            never holds one that did not go through it. What it cannot open any more cannot be read.
 
     Raises:
         DuplicateName: two workflows have one name and version.
@@ -309,6 +330,7 @@ async def open_runtime(
             ids=ids or SystemIds(clock),
             rng=rng or SystemRng(),
             namespace=namespace,
+            codec=codec,
         )
         async with running(runtime):
             yield runtime

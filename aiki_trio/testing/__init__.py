@@ -21,7 +21,6 @@ from ._kit import (
     START as START,
     TEST_SETTINGS as TEST_SETTINGS,
     Aiki as Aiki,
-    Done as Done,
     NotOpen as NotOpen,
 )
 from ._patience import NothingHappens as NothingHappens
@@ -32,6 +31,7 @@ from ._replay import (
 )
 from ._run import run as run
 from ._tasks import InjectedFailure as InjectedFailure, TaskCall as TaskCall
+from ._world import Done as Done
 
 __all__ = [
     "START",

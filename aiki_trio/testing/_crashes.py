@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 import trio
 from attrs import Factory, define, field, frozen
@@ -232,10 +232,15 @@ def _sending(given: Sending) -> tuple[float, Event[Any], Any]:
     parts = cast("tuple[Any, ...]", given)
     if len(parts) == 2:
         parts = (0.0, *parts)
-    if len(parts) == 3 and isinstance(parts[1], Event):
-        return seconds("delay", parts[0]), parts[1], parts[2]
+    event: object = parts[1] if len(parts) == 3 else None
+    if _is_event(event):
+        return seconds("delay", parts[0]), event, parts[2]
     message = f"{given!r} is not valid in events=: pass (event, data) or (delay, event, data)"
     raise InvalidRequest(message)
+
+
+def _is_event(value: object) -> TypeGuard[Event[Any]]:
+    return isinstance(value, Event)
 
 
 @contextmanager

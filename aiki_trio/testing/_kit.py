@@ -1,9 +1,6 @@
 """`Aiki`: a whole system for one test, in which time skips itself and anything can be killed.
 
-    kit (one Trio task tree, entered with `async with`)
-    ├─ storage    the disk: outlasts every life of the runtime
-    ├─ lives      one runtime after another, each until it is killed
-    └─ patience   ends a test in which nothing can happen any more
+This is what tests see; what happens behind it is in `_world.py`.
 
 Invariants: what a test registered, mocked or made fail holds in every life; ids and chance come
 from a seed, so that two runs of a test differ in the order of concurrent steps at most.
@@ -11,17 +8,15 @@ from a seed, so that two runs of a test differ in the order of concurrent steps 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Final, ParamSpec, Self, TypeVar, Unpack, overload
 
 import trio
-from attrs import define, field
 
 from aiki_actors.server import KeeperSettings, TimerSettings
 from aiki_actors.storage import Storage
-from aiki_actors.worker import WorkerHooks
 from aiki_sdk import (
     AikiError,
     AnyTask,
@@ -29,9 +24,6 @@ from aiki_sdk import (
     Client,
     Duration,
     RunHandle,
-    SeededIds,
-    SeededRng,
-    TrioClock,
     Workflow,
     WorkflowRegistry,
 )
@@ -44,16 +36,13 @@ from aiki_sdk.client._startable import (
     Startable3,
     Startable4,
 )
-from aiki_trio._runtime import Runtime
 from aiki_trio._settings import RuntimeSettings
-from aiki_trio._storage_url import open_storage
 
-from ._disk import Gate, KillPlan
+from ._disk import KillPlan
 from ._life import Life
-from ._patience import PATIENCE_S, NothingHappens, nothing_happens
 from ._port import OutlastingPort
 from ._tasks import InjectedFailure, TaskCall, TaskDesk
-from ._time import TestTime
+from ._world import Done, Plan, World, open_world
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,36 +74,6 @@ class NotOpen(AikiError):
     """The kit was used outside of a running test."""
 
     code = "test-kit-not-open"
-
-
-@define(eq=False)
-class Done:
-    """What a crash returns: it has taken place; await it to wait until the system is up again."""
-
-    _event: trio.Event = field(factory=trio.Event)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        """Wait until a new worker, or a new runtime, has taken over."""
-        return self._event.wait().__await__()
-
-    def set(self) -> None:
-        """Say that the system is up again."""
-        self._event.set()
-
-
-@define(eq=False)
-class _World:
-    """What exists while the kit is open."""
-
-    storage: Storage
-    time: TestTime
-    clock: TrioClock
-    ids: SeededIds
-    rng: SeededRng
-    nursery: trio.Nursery
-    up: trio.Event = field(factory=trio.Event)
-    life: Life | None = None
-    waiting: list[Done] = field(factory=lambda: list[Done]())
 
 
 class Aiki:
@@ -152,113 +111,36 @@ class Aiki:
             plan: at which write to kill the runtime; see `crash_everywhere`.
             between_lives: called with the disk after each kill, before the next life begins.
         """
-        self._url = storage
-        self._settings = settings
-        self._namespace = namespace
-        self._start = start
-        self._seed = seed
-        self._plan = plan or KillPlan()
-        self._between = between_lives
-        self._registry = WorkflowRegistry(workflows)
         self._desk = TaskDesk()
-        self._opened: _World | None = None
-        self._opening: AbstractAsyncContextManager[None] | None = None
-
-    # --- Opening ----------------------------------------------------------------------------------
+        self._registry = WorkflowRegistry(workflows)
+        self._plan = Plan(
+            storage,
+            settings,
+            namespace,
+            start,
+            seed,
+            plan or KillPlan(),
+            between_lives,
+            self._registry,
+            self._desk,
+        )
+        self._opened: World | None = None
+        self._opening: AbstractAsyncContextManager[World] | None = None
 
     async def __aenter__(self) -> Self:
-        opening = self._opening = self._open()
-        await opening.__aenter__()
+        opening = self._opening = open_world(self._plan)
+        self._opened = await opening.__aenter__()
         return self
 
     async def __aexit__(self, *error: Any) -> bool | None:  # noqa: PYI036  (handed on as they are)
         assert self._opening is not None, "what is left was entered"
-        return await self._opening.__aexit__(*error)
-
-    @asynccontextmanager
-    async def _open(self) -> AsyncGenerator[None]:
-        problem: BaseException | None = None
-        try:
-            with TestTime() as time:
-                async with (
-                    _opened_storage(self._url, self._settings, time) as storage,
-                    trio.open_nursery() as nursery,
-                ):
-                    world = self._make_world(storage, time, nursery)
-                    nursery.start_soon(self._keep_living, world)
-                    nursery.start_soon(self._be_patient, world)
-                    await self.present()
-                    try:
-                        yield
-                    finally:
-                        self._close(world)
-        except BaseExceptionGroup as group:
-            problem = _the_one(group)
-        if isinstance(problem, NothingHappens):
-            raise problem from None
-        if problem is not None:
-            raise problem
-
-    def _make_world(self, storage: Storage, time: TestTime, nursery: trio.Nursery) -> _World:
-        clock = TrioClock(self._start, origin_s=trio.current_time())
-        self._desk.clock, self._desk.time = clock, time
-        world = self._opened = _World(
-            storage, time, clock, SeededIds(self._seed), SeededRng(self._seed), nursery
-        )
-        return world
-
-    def _close(self, world: _World) -> None:
         self._opened = None
-        if world.life is not None:
-            world.life.kill()
-        world.nursery.cancel_scope.cancel()
-
-    async def _keep_living(self, world: _World) -> None:
-        """Run one life after another."""
-        while True:
-            life = world.life = self._make_life(world)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(life.run)
-                await life.started_or_ended()
-                if not life.killed:
-                    world.up.set()
-                    waiting, world.waiting = world.waiting, []
-                    for done in waiting:
-                        done.set()
-            self._desk.life += 1
-            if self._between is not None:
-                with world.time.held():
-                    await self._between(world.storage)
-
-    def _make_life(self, world: _World) -> Life:
-        gate = Gate(world.storage, world.time, self._plan, lambda: self._kill(world))
-        runtime = Runtime(
-            settings=self._settings,
-            registry=self._registry,
-            storage=gate,
-            clock=world.clock,
-            ids=world.ids,
-            rng=world.rng,
-            namespace=self._namespace,
-            hooks=WorkerHooks(self._desk.invoke, self.register),
-        )
-        return Life(runtime, gate, world.time)
-
-    def _kill(self, world: _World) -> None:
-        """End the present life; the next one begins when nothing of it runs any more."""
-        if world.life is not None and not world.life.killed:
-            world.up = trio.Event()
-            world.life.kill()
-
-    async def _be_patient(self, world: _World) -> None:
-        """Fail the test when all that is left to do is to wait for ever."""
-        await trio.sleep(PATIENCE_S)
-        raise await nothing_happens(world.storage, self._namespace)
+        return await self._opening.__aexit__(*error)
 
     # --- Running workflows ------------------------------------------------------------------------
 
     @property
-    def _world(self) -> _World:
+    def _world(self) -> World:
         if self._opened is None:
             message = (
                 "the test kit is not open: write the test as `async def`, or enter it yourself "
@@ -275,7 +157,7 @@ class Aiki:
     @property
     def port(self) -> OutlastingPort:
         """What its clients speak to."""
-        return OutlastingPort(self._namespace, self)
+        return OutlastingPort(self._plan.namespace, self)
 
     @property
     def all_calls(self) -> tuple[TaskCall, ...]:
@@ -284,11 +166,7 @@ class Aiki:
 
     async def present(self) -> Life:
         """Return the life of the runtime that takes requests; waits while there is none."""
-        world = self._world
-        while not world.up.is_set():
-            await world.up.wait()
-        assert world.life is not None, "what is up lives"
-        return world.life
+        return await self._world.present()
 
     def register(self, *workflows: AnyWorkflow) -> None:
         """Let workflows be started by name, and executed; `start` and children do it by themselves.
@@ -296,12 +174,11 @@ class Aiki:
         Raises:
             DuplicateName: another workflow has the name and version of one of them.
         """
-        life = None if self._opened is None else self._opened.life
         for workflow in workflows:
-            if life is None:
+            if self._opened is None:
                 self._registry.add(workflow)
             else:
-                life.runtime.register(workflow)
+                self._opened.register(workflow)
 
     @overload
     async def start(
@@ -413,56 +290,11 @@ class Aiki:
 
         Awaiting what this returns is optional: it waits until the new worker has them.
         """
-        world, done = self._world, Done()
-        life = world.life
-        if life is None or not world.up.is_set():
-            world.waiting.append(done)  # the runtime itself is down, and its worker with it
-            return done
-        life.cut_worker()
-        world.nursery.start_soon(self._replace_worker, life, done)
-        return done
-
-    async def _replace_worker(self, life: Life, done: Done) -> None:
-        await life.replace_worker()
-        done.set()
+        return self._world.crash_worker()
 
     def restart(self) -> Done:
         """Kill the whole runtime now, as SIGKILL would; a new one begins on the same storage.
 
         Awaiting what this returns is optional: it waits until the new one takes requests.
         """
-        world, done = self._world, Done()
-        world.waiting.append(done)
-        self._kill(world)
-        return done
-
-
-@asynccontextmanager
-async def _opened_storage(
-    url: str, settings: RuntimeSettings, time: TestTime
-) -> AsyncGenerator[Storage]:
-    """Open the disk; opening and closing take no time."""
-    opening = open_storage(url, settings.sqlite)
-    with time.held():
-        storage = await opening.__aenter__()
-    try:
-        yield storage
-    finally:
-        with time.held():
-            await opening.__aexit__(None, None, None)
-
-
-def _the_one(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return what a group is about: a test's own error without the nurseries around it."""
-    found = [error for error in _leaves(group) if not isinstance(error, trio.Cancelled)]
-    verdicts = [error for error in found if isinstance(error, NothingHappens)]
-    if verdicts:
-        return verdicts[0]
-    return found[0] if len(found) == 1 else group
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    group = cast("BaseExceptionGroup[BaseException]", error)
-    return [leaf for part in group.exceptions for leaf in _leaves(part)]
+        return self._world.restart()

@@ -106,7 +106,9 @@ def run_tests(units: list[Unit]) -> int:
 
     Path("pytest.ini").write_text("[pytest]\ntrio_mode = true\nfilterwarnings = error\n")
     Path("test_page.py").write_text("\n".join(unit["text"] for unit in units), encoding="utf-8")
-    return pytest.main(["-q", "-p", "no:cacheprovider", "test_page.py"])
+    # The page has imported the package that pytest would rewrite, as its plugin's, for its asserts.
+    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return pytest.main(["-q", "-p", "no:cacheprovider", *quiet, "test_page.py"])
 
 
 def execute_page(page: str, units: list[Unit]) -> int:

@@ -199,9 +199,7 @@ async def priced_next(run: Run) -> str:
 
 
 async def test_versions_run_side_by_side_and_runs_stay_on_theirs(autojump_clock: object) -> None:
-    async with virtual_runtime(
-        priced, priced_next, settings=settings_with(warm_max=0)
-    ) as runtime:
+    async with virtual_runtime(priced, priced_next, settings=settings_with(warm_max=0)) as runtime:
         client = runtime.client
         old = await client.start(priced)
         newest = await client.start("priced")
@@ -311,8 +309,8 @@ async def test_a_restart_conflicts_with_a_run_that_is_alive(autojump_clock: obje
 
 @workflow(name="patient", version="1.0.0")
 async def patient(run: Run) -> str:
+    child = await run.start_child(flaky, reference_id="mine")
     try:
-        child = await run.start_child(flaky, reference_id="mine")
         await child.result()
     except ChildFailed:
         again = await run.start_child(flaky, reference_id="mine")

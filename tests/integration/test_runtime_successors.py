@@ -42,7 +42,7 @@ async def loop(run: Run, left: int, total: int = 0) -> int:
 
 
 async def test_a_run_continues_as_new_with_a_clean_journal(autojump_clock: object) -> None:
-    """Handles follow, the reference id moves on, and each run's journal is as short as the first."""
+    """Handles follow, and the reference id moves on; no journal is longer than the first."""
     async with virtual_runtime(loop) as runtime:
         client = runtime.client
         handle = await client.start(loop, 3, reference_id="the-loop", labels={"team": "a"})
@@ -264,7 +264,7 @@ async def test_a_fork_that_cannot_be_made_is_refused(autojump_clock: object) -> 
             await handle.fork(3, input=(1, 2, 3, 4))
         foreign = await runtime.client_for("other").start(chain, 1)
         with pytest.raises(NotFound):
-            await (runtime.client._handle(foreign.id, None)).fork(1)
+            await runtime.port_for("default").fork(foreign.id, ForkRequest(at=1))
         assert (await handle.info()).forks == ()
 
 

@@ -14,10 +14,13 @@ from attrs import frozen
 
 from aiki_sdk import (
     AikiError,
+    Ask,
+    BulkOutcome,
     Client,
     Event,
     InvalidRequest,
     JournalEntry,
+    Question,
     Retry,
     Run,
     RunHandle,
@@ -25,6 +28,7 @@ from aiki_sdk import (
     RunStatus,
     RunSummary,
     Update,
+    ValueWatch,
     Workflow,
     task,
     workflow,
@@ -41,6 +45,10 @@ class Order:
 
 paid = Event("paid", int)
 ping = Event("ping")
+approve = Question("approve", Order, bool)
+hurry = Question("hurry")
+count_of = Question("count", answer_type=int)
+tell = Question("tell", str, validator=len)
 
 
 @task(retry=Retry.exponential(max_attempts=5, base_delay=0.5), timeout=30)
@@ -175,3 +183,41 @@ async def test_a_handle_of_a_narrow_result_is_one_of_a_wide_result() -> None:
         return handle.id
 
     assert take(await Client(FakePort()).start(process_order, ORDER)) == "run_1"
+
+
+@workflow("talks", "1.0.0", events=[paid, ping], questions=[approve, hurry, count_of])
+async def talks(run: Run, times: int) -> str:
+    await run.publish("progress", times)
+    await run.send("run_1", paid, 5)
+    await run.send("run_1", ping)
+    await run.send("run_1", paid, "5")  # type: ignore[misc]
+    ask = await run.answer(approve)
+    assert_type(ask, Ask[Order, bool])
+    assert_type(ask.data, Order)
+    await ask.answer(True)
+    await ask.answer("yes")  # type: ignore[arg-type]
+    await run.answer(approve, lambda order: order.amount < 5)
+    await run.answer(approve, lambda order: order.id)  # type: ignore[arg-type, return-value]
+    async for each in run.asks(count_of):
+        assert_type(each, Ask[None, int])
+        await each.answer(times)
+    await run.continue_as_new(times - 1)
+
+
+async def questions_and_values(client: Client) -> None:
+    handle = await client.start(talks, 3)
+    assert_type(await handle.ask(approve, ORDER), bool)
+    assert_type(await handle.ask(approve, ORDER, timeout=5), bool)
+    assert_type(await handle.ask(hurry), None)
+    assert_type(await handle.ask(count_of), int)
+    assert_type(await handle.ask(tell, "it"), None)
+    assert_type(await handle.value("progress", int), int)
+    assert_type(await handle.value("progress", int, None), int | None)
+    assert_type(handle.watch("progress", int), ValueWatch[int])
+    assert_type(await handle.fork(3, overrides={2: "x"}), RunHandle[str])
+    found = await client.send_or_start(talks, (3,), paid, 5, reference_id="t-1")
+    assert_type(found, RunHandle[str])
+    assert_type(await client.multicast(paid, 5, workflow=talks), list[BulkOutcome])
+    assert_type(await client.multicast(ping, run_ids=["run_1"]), list[BulkOutcome])
+    assert_type(await client.bulk("cancel", workflow=talks), list[BulkOutcome])
+    await client.send_or_start(talks, ("3",), paid, 5, reference_id="t-1")  # type: ignore[arg-type]

@@ -19,12 +19,14 @@ from aiki_sdk import (
     AnyWorkflow,
     Ids,
     InvalidRequest,
+    JsonValue,
     LimitExceeded,
     NotFound,
     ReferenceConflict,
     WorkflowRegistry,
 )
 from aiki_sdk._question import mailbox_of_question
+from aiki_sdk.payload import is_sealed
 from aiki_sdk.protocol import (
     BATCH_MAX,
     ControlCommand,
@@ -70,6 +72,19 @@ TOLD_AT_ONCE_MAX: Final = 64
 """Runs told at the same time by one request: a batch must not crowd everybody else out."""
 
 
+def _checked_input(
+    workflow: AnyWorkflow, data: JsonValue, digest: str
+) -> tuple[JsonValue, str]:
+    """Check an input that is not sealed; return it and its hash with the defaults filled in.
+
+    A client without the code left defaults out; the run is to be the same as with it.
+    """
+    if is_sealed(data):
+        return data, digest
+    args, kwargs = workflow.decode_input(data)
+    return workflow.encode_input(args, kwargs)
+
+
 @define(eq=False)
 class ServerClientPort:
     """One namespace of this server, as its clients see it."""
@@ -86,9 +101,7 @@ class ServerClientPort:
     async def start(self, request: StartRequest) -> StartResult:
         """Start a run, or find the one that the reference id names; see `ClientPort.start`."""
         workflow = self.registry.resolve(request.workflow, request.version)
-        # A client without the code left defaults out; the run is to be the same as with it.
-        args, kwargs = workflow.decode_input(request.input)
-        data, digest = workflow.encode_input(args, kwargs)
+        data, digest = _checked_input(workflow, request.input, request.input_hash)
         spec = self._spec(workflow, evolve(request, input=data, input_hash=digest))
         run_id = self.ids.run_id()
         try:
@@ -318,8 +331,8 @@ class ServerClientPort:
         workflow = self.registry.resolve(source.workflow, request.version or source.version)
         data, digest = source.input, source.input_hash
         if request.input is not None:
-            args, kwargs = workflow.decode_input(dict(request.input))
-            data, digest = workflow.encode_input(args, kwargs)
+            given = request.input_hash or digest
+            data, digest = _checked_input(workflow, dict(request.input), given)
         return evolve(
             source,
             version=workflow.version,

@@ -18,6 +18,7 @@ from ._port import (
     WorkerInbox as WorkerInbox,
 )
 from ._replica import Record as Record, Replica as Replica
+from ._sealed import OpeningInbox as OpeningInbox, Seal as Seal, SealedServer as SealedServer
 from ._sequencer import Sequencer as Sequencer
 from ._slots import RunEvicted as RunEvicted, Slot as Slot
 from ._subscriber import (

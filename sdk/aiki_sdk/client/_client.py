@@ -35,6 +35,7 @@ from aiki_sdk.client._options import (
     split_options,
 )
 from aiki_sdk.client._run_list import RunFilters, RunList, run_query, workflow_name
+from aiki_sdk.client._sealed_port import SealedPort
 from aiki_sdk.client._startable import (
     Startable0,
     Startable1,
@@ -44,6 +45,7 @@ from aiki_sdk.client._startable import (
 )
 from aiki_sdk.client._starter import Starter
 from aiki_sdk.client._waiting import ambient_monotonic
+from aiki_sdk.payload import PayloadCodec
 from aiki_sdk.protocol import (
     BATCH_MAX,
     PAGE_SIZE_DEFAULT,
@@ -92,6 +94,7 @@ class Client(ManyRuns):
         namespace: str | None = None,
         workflows: Iterable[AnyWorkflow] = (),
         clock: Clock | None = None,
+        codec: PayloadCodec | None = None,
     ) -> None:
         """Make a client.
 
@@ -101,6 +104,8 @@ class Client(ManyRuns):
             workflows: workflows whose code is at hand; results of their runs are converted to
                 their return types, also where a run is got by id.
             clock: for timeouts. Default: Trio's inside Trio, else the machine's.
+            codec: encrypts or compresses every payload before it leaves the client; the workers
+                that execute the runs need the same.
 
         Raises:
             InvalidRequest: if the port is a URL, for this version speaks no HTTP, or if it is for
@@ -120,7 +125,7 @@ class Client(ManyRuns):
                 f"ask the runtime for the port of {namespace!r}"
             )
             raise InvalidRequest(message)
-        self._port = port
+        self._port = port if codec is None else SealedPort(port, codec)
         self._known = WorkflowRegistry(workflows)
         self._monotonic = ambient_monotonic if clock is None else clock.monotonic
 

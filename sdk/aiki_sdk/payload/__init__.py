@@ -8,8 +8,14 @@ from aiki_sdk.payload._encode import (
     PayloadCodec as PayloadCodec,
     check_payload_size as check_payload_size,
     encode_payload as encode_payload,
+)
+from aiki_sdk.payload._seal import (
+    is_sealed as is_sealed,
     seal as seal,
+    seal_error as seal_error,
     unseal as unseal,
+    unseal_error as unseal_error,
+    unseal_within as unseal_within,
 )
 
 __all__ = [
@@ -23,6 +29,10 @@ __all__ = [
     "PayloadConverter",
     "check_payload_size",
     "encode_payload",
+    "is_sealed",
     "seal",
+    "seal_error",
     "unseal",
+    "unseal_error",
+    "unseal_within",
 ]

@@ -50,7 +50,7 @@ class Misfit(Exception):  # never seen outside this package
         super().__init__(reason)
         self.reason = reason
         self.value = value
-        self.path = ""
+        self.path: str = ""
 
     def at(self, segment: str) -> "Misfit":
         """Put one step in front of the path: `.name`, `[3]`, `['key']`."""

@@ -4,12 +4,11 @@ A `PayloadCodec` sits between the converted payload and everything that stores o
 encrypt or compress. What it makes travels as a JSON object with the one key `$sealed`.
 """
 
-import binascii
 import logging
 from typing import Any, Final, Protocol
 
-from aiki_sdk._errors import PayloadError, PayloadTooLarge
-from aiki_sdk._json import JsonValue, check_written, dumps, dumps_finite, loads
+from aiki_sdk._errors import PayloadTooLarge
+from aiki_sdk._json import JsonValue, check_written, dumps_finite
 from aiki_sdk.payload._converter import CONVERTER, PayloadConverter
 
 PAYLOAD_BYTES_MAX: Final = 2 * 1024 * 1024
@@ -17,8 +16,6 @@ PAYLOAD_BYTES_MAX: Final = 2 * 1024 * 1024
 
 PAYLOAD_BYTES_WARN: Final = 256 * 1024
 """From here on a payload is logged: a journal of such is slow to replay long before the limit."""
-
-SEALED_KEY: Final = "$sealed"
 
 _log = logging.getLogger("aiki.payload")
 
@@ -77,29 +74,3 @@ def check_payload_size(
         if size_bytes > limit_bytes:
             raise PayloadTooLarge(what, size_bytes, limit_bytes)
         _log.warning("%s is %d bytes; the limit is %d", what, size_bytes, limit_bytes)
-
-
-def seal(json: JsonValue, codec: PayloadCodec | None) -> JsonValue:
-    """Pass a payload through a codec; without one it stays as it is."""
-    if codec is None:
-        return json
-    sealed = codec.encode(dumps(json))
-    return {SEALED_KEY: binascii.b2a_base64(sealed, newline=False).decode("ascii")}
-
-
-def unseal(json: JsonValue, codec: PayloadCodec | None) -> JsonValue:
-    """Undo `seal`; what was not sealed stays as it is, so that a codec can be added later.
-
-    Raises:
-        PayloadError: if it is sealed and there is no codec, or the codec refuses it.
-    """
-    if not isinstance(json, dict) or json.keys() != {SEALED_KEY}:
-        return json
-    if codec is None:
-        message = "the payload is sealed by a PayloadCodec; pass the same codec here"
-        raise PayloadError(message)
-    try:
-        return loads(codec.decode(binascii.a2b_base64(str(json[SEALED_KEY]), strict_mode=True)))
-    except ValueError as error:
-        message = f"the PayloadCodec cannot open the payload: {error}"
-        raise PayloadError(message) from error

@@ -31,6 +31,7 @@ from aiki_sdk.protocol import (
     ControlCommand,
     ControlRequest,
     EventReceipt,
+    ForkRequest,
     Health,
     HealthStatus,
     JournalEntry,
@@ -56,6 +57,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 Starts: TypeAlias = list[StartRequest]
 Sizes: TypeAlias = list[int]
 Commands: TypeAlias = list[tuple[str, ControlRequest]]
+Forks: TypeAlias = list[tuple[str, ForkRequest]]
 Sendings: TypeAlias = list[tuple[str, SendRequest]]
 
 
@@ -80,6 +82,7 @@ class FakePort:
         batches: the sizes of the batches that arrived.
         controls: every command that was carried out, with its run.
         sent: every event that was accepted, with its run.
+        forks: every fork that was made, with the run that it was made of.
         result_polls: how often `result` was asked.
         open_streams: streams of updates that are open now.
         streams_opened: how many were opened in all.
@@ -95,6 +98,7 @@ class FakePort:
     batches: Sizes = field(factory=lambda: Sizes())
     controls: Commands = field(factory=lambda: Commands())
     sent: Sendings = field(factory=lambda: Sendings())
+    forks: Forks = field(factory=lambda: Forks())
     result_polls: int = 0
     open_streams: int = 0
     streams_opened: int = 0
@@ -124,6 +128,7 @@ class FakePort:
                 status=run.info.status,
                 workflow=run.info.workflow,
                 reference_id=run.info.reference_id,
+                body=body,
             )
         )
         run.changed.set()
@@ -280,11 +285,15 @@ class FakePort:
         run = self._run(run_id)
         if run.info.status.terminal:
             raise RunEnded("send an event", run.info.status, run_id=run_id)
-        key = (request.event, request.reference_id or "")
+        key = (f"{request.question}{request.event}", request.reference_id or "")
         if request.reference_id is not None and key in run.references:
             return EventReceipt(run.references[key], duplicate=True)
         self.sent.append((run_id, request))
-        seq = self.record(run_id, "event-accepted", name=request.event, data=request.data)
+        name = f"?{request.event}" if request.question else request.event
+        body: dict[str, JsonValue] = {"name": name, "data": request.data}
+        if request.reference_id is not None:
+            body["reference_id"] = request.reference_id
+        seq = self.record(run_id, "event-accepted", None, **body)
         run.references[key] = seq
         return EventReceipt(seq)
 
@@ -302,6 +311,34 @@ class FakePort:
             self.record(run_id, "run-cancelled", RunStatus.CANCELLED)
         elif request.command is ControlCommand.RETRY:
             self.record(run_id, "run-retried", RunStatus.QUEUED)
+
+    async def send_many(
+        self, run_ids: Sequence[str], request: SendRequest
+    ) -> Sequence[EventReceipt | Problem]:
+        answers: list[EventReceipt | Problem] = []
+        for run_id in run_ids:
+            try:
+                answers.append(await self.send(run_id, request))
+            except AikiError as error:
+                answers.append(Problem.from_error(error))
+        return answers
+
+    async def control_many(
+        self, run_ids: Sequence[str], request: ControlRequest
+    ) -> Sequence[Problem | None]:
+        answers: list[Problem | None] = []
+        for run_id in run_ids:
+            try:
+                await self.control(run_id, request)
+                answers.append(None)
+            except AikiError as error:
+                answers.append(Problem.from_error(error))
+        return answers
+
+    async def fork(self, run_id: str, request: ForkRequest) -> StartResult:
+        run = self._run(run_id)
+        self.forks.append((run_id, request))
+        return StartResult(self._create(run.request))
 
     def updates(
         self, run_id: str, *, after: int, wait_s: float | None = None

@@ -184,3 +184,13 @@ def test_an_event_that_comes_after_the_time_is_kept_for_the_next_wait() -> None:
     for cut in life.cuts[:-1]:
         resumed = live(late, (), plan, journal=life.journal[:cut], cuts=life.cuts, life=1)
         assert output(resumed) == [7]
+
+
+def test_of_two_things_that_come_at_once_the_one_journaled_first_counts() -> None:
+    """While it is paused the run times out, then its wait takes an event; it hears both at once."""
+    commands = [(1.0, e.PauseRun()), (4.0, e.ResumeRun())]
+    plan = Plan([(3.0, "go", 7)], commands, jitter=False)
+    life = live(patience, (2.5, "event"), plan)
+    assert output(life) == [True, True, 1]
+    assert kinds(life).index("timeout-reached") < kinds(life).index("event-consumed")
+    assert len(life.state.unread["go"]) == 1, "what the wait had taken went back"

@@ -1,0 +1,88 @@
+"""An agent: a model that calls tools until it knows the answer, and streams what it says.
+
+Answers of the model and of tools are recorded: after a crash in the middle nothing that was paid
+for is asked again. What streams by (`current_task().progress`) is shown to whoever watches, and not
+kept. `SCRIPT` stands for the model. Run it with `python -m examples.agent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import trio
+from attrs import frozen
+
+import aiki_trio
+from aiki_sdk import AnyTask, Retry, Run, RunHandle, current_task, task, workflow
+
+
+@frozen
+class Turn:
+    """What the model says, and the tools it wants called with what; none: it is done."""
+
+    text: str
+    calls: tuple[tuple[str, str], ...] = ()
+
+
+SCRIPT = (
+    Turn("I look both up.", (("weather", "Oslo"), ("weather", "Rome"))),
+    Turn("I subtract.", (("subtract", "31 12"),)),
+    Turn("Rome is 19 degrees warmer than Oslo."),
+)
+
+
+@task(retry=Retry.jittered(max_attempts=5, base_delay=1), timeout=120)
+async def ask_model(conversation: list[str]) -> Turn:
+    turn = SCRIPT[sum(message.startswith("model: ") for message in conversation)]
+    await trio.sleep(0.1)  # call your model here
+    for word in turn.text.split():
+        current_task().progress(word)
+        await trio.sleep(0.005)
+    return turn
+
+
+@task(retry=Retry.fixed(max_attempts=3, delay=1))
+async def weather(city: str) -> str:
+    return {"Oslo": "12", "Rome": "31"}[city]
+
+
+@task
+def subtract(numbers: str) -> str:
+    second, first = sorted(int(number) for number in numbers.split())
+    return str(first - second)
+
+
+TOOLS: Mapping[str, AnyTask] = {tool.name: tool for tool in (weather, subtract)}
+
+
+@workflow("agent", "1.0.0")
+async def agent(run: Run, question: str) -> str:
+    async def use(call: tuple[str, str]) -> str:
+        tool, argument = call
+        return f"{tool}({argument}) = {await TOOLS[tool](argument)}"
+
+    conversation = [question]
+    while (turn := await ask_model(conversation)).calls:
+        results = await run.map(use, turn.calls)  # all at once, in the order of the calls
+        await run.publish("results", results)
+        conversation += [f"model: {turn.text}", *results]
+    return turn.text
+
+
+async def watch(handle: RunHandle[str]) -> None:
+    async for update in handle.updates():
+        if update.body is not None and update.kind == "task-progress":
+            print(" ", update.body["value"])
+        elif update.body is not None and update.kind == "value-published":
+            print("results:", update.body["value"])
+
+
+async def main() -> None:
+    async with aiki_trio.open_runtime("memory://", workflows=[agent]) as runtime:
+        handle = await runtime.client.start(agent, "How much warmer is Rome than Oslo?")
+        await watch(handle)
+        print(f"result: {await handle.result()}")
+
+
+if __name__ == "__main__":
+    trio.run(main)
