@@ -7,13 +7,13 @@ kept. `SCRIPT` stands for the model. Run it with `python -m examples.agent`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TypeAlias
 
 import trio
 from attrs import frozen
 
 import aiki_trio
-from aiki_sdk import AnyTask, Retry, Run, RunHandle, current_task, task, workflow
+from aiki_sdk import Retry, Run, SyncTask, Task, current_task, task, workflow
 
 
 @frozen
@@ -41,7 +41,7 @@ async def ask_model(conversation: list[str]) -> Turn:
     return turn
 
 
-@task(retry=Retry.fixed(max_attempts=3, delay=1))
+@task
 async def weather(city: str) -> str:
     return {"Oslo": "12", "Rome": "31"}[city]
 
@@ -52,7 +52,8 @@ def subtract(numbers: str) -> str:
     return str(first - second)
 
 
-TOOLS: Mapping[str, AnyTask] = {tool.name: tool for tool in (weather, subtract)}
+Tool: TypeAlias = Task[[str], str] | SyncTask[[str], str]
+TOOLS: dict[str, Tool] = {"weather": weather, "subtract": subtract}
 
 
 @workflow("agent", "1.0.0")
@@ -69,19 +70,15 @@ async def agent(run: Run, question: str) -> str:
     return turn.text
 
 
-async def watch(handle: RunHandle[str]) -> None:
-    async for update in handle.updates():
-        if update.body is not None and update.kind == "task-progress":
-            print(" ", update.body["value"])
-        elif update.body is not None and update.kind == "value-published":
-            print("results:", update.body["value"])
-
-
 async def main() -> None:
     async with aiki_trio.open_runtime("memory://", workflows=[agent]) as runtime:
         handle = await runtime.client.start(agent, "How much warmer is Rome than Oslo?")
-        await watch(handle)
-        print(f"result: {await handle.result()}")
+        async for update in handle.updates():  # ends with the run
+            if update.kind == "task-progress" and update.body is not None:
+                print(" ", update.body["value"])
+            elif update.kind == "value-published" and update.body is not None:
+                print("results:", update.body["value"])
+        print("answer:", await handle.result())
 
 
 if __name__ == "__main__":

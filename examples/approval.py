@@ -66,7 +66,8 @@ async def main() -> None:
             await handle.ask(decide, Decision("mia", approved=False))
         except AskRejected as error:
             print(f"  rejected: {error.reason}")
-        print(f"  answer: {await handle.ask(decide, Decision('mia', approved=True))}")
+        answer = await handle.ask(decide, Decision("mia", approved=True))
+        print(f"  answer: {answer}")
         print(f"  result: {await handle.result()}")
         print("never decided:")
         print(f"  result: {await (await aiki.start(expense, 'noah', 900)).result()}")

@@ -38,7 +38,7 @@ async def meter(run: Run, totals: Totals) -> Totals:
         winner, _ = await run.race(stop=run.wait(stop), tick=run.sleep("hour", hours=1))
         if winner == "stop":
             return totals
-    await run.continue_as_new(evolve(totals, days=totals.days + 1))
+    return await run.continue_as_new(evolve(totals, days=totals.days + 1))
 
 
 async def main() -> None:

@@ -23,8 +23,8 @@ MAIN_THREAD = threading.get_ident()
 
 @task
 async def in_trio(text: str) -> str:
-    await trio.sleep(0)
-    return f"{text} under Trio, on the main thread: {threading.get_ident() == MAIN_THREAD}"
+    await trio.sleep(0.001)
+    return f"{text} under Trio, on the main thread: {_on_main_thread()}"
 
 
 @task(runtime="asyncio", timeout=5)
@@ -67,6 +67,6 @@ async def main() -> None:
 
 if __name__ == "__main__":
     # Processes find a task by its module's name, which the program that is started does not have.
-    from examples import task_runtimes
+    from examples import task_runtimes  # noqa: PLW0406
 
     trio.run(task_runtimes.main)

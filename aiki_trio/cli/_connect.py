@@ -17,7 +17,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-import trio
 from attrs import evolve, frozen
 
 from aiki_actors.server import KeeperSettings
@@ -48,11 +47,11 @@ class Connection:
 
     Attributes:
         client: asks.
-        executing: whether the runtime behind it executes runs.
+        served: whether a runtime that goes on running is behind it.
     """
 
     client: Client
-    executing: bool
+    served: bool
 
 
 @asynccontextmanager
@@ -97,37 +96,34 @@ async def changing(
     path = settings.database_path
     control = control_path(path)
     if await is_served(control):
-        yield Connection(Client(ControlPort(control, settings.namespace)), executing=True)
+        yield Connection(Client(ControlPort(control, settings.namespace)), served=True)
         return
     if not create and not path.exists():
         message = f"database {path} does not exist; check --database-url"
         raise NotFound(message)
     workflows = own_workflows(settings)
-    manager = open_runtime(
-        settings.database_url,
-        workflows=workflows if work else (),
-        settings=quiet_settings(settings),
-        namespace=settings.namespace,
-    )
+    opened = False
     try:
-        runtime = await manager.__aenter__()
+        async with open_runtime(
+            settings.database_url,
+            workflows=workflows if work else (),
+            settings=quiet_settings(settings),
+            namespace=settings.namespace,
+        ) as runtime:
+            opened = True
+            if not work:
+                for workflow in workflows:
+                    runtime.register(workflow)
+            yield Connection(runtime.client, served=False)
     except StorageLocked as error:
+        if opened:
+            raise
         message = (
             f"database {path} is in use by a runtime that takes no commands from outside (only "
             "`aiki dev` serves a control socket); give the command in that program, or stop it "
             "first. `aiki runs list|show|history|watch` and `aiki explain` work beside it"
         )
         raise StorageLocked(message, details=error.details) from error
-    try:
-        if not work:
-            for workflow in workflows:
-                runtime.register(workflow)
-        yield Connection(runtime.client, executing=work)
-    except BaseException as error:
-        if not await manager.__aexit__(type(error), error, error.__traceback__):
-            raise
-    else:
-        await manager.__aexit__(None, None, None)
 
 
 def quiet_settings(settings: CliSettings) -> RuntimeSettings:
@@ -164,11 +160,6 @@ async def find_run(client: Client, text: str) -> RunHandle[object]:
     if colon and not text.startswith("run_"):
         return await client.get(workflow=workflow, reference_id=reference_id)
     return await client.get(text)
-
-
-async def after_reload(left_s: float) -> None:
-    """Wait a moment for a runtime that reloads."""
-    await trio.sleep(min(0.2, max(left_s, 0.0)))
 
 
 def asserts_are_on() -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final, Never, cast
 
@@ -189,11 +190,8 @@ async def _stream(lines: Lines, port: ClientPort, params: Params) -> None:
 
 async def _cancel_when_gone(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
     """Notice that the other side closed: it sends nothing after its request."""
-    try:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         await stream.receive_some(1)
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        # Broken is as gone as closed.
-        scope.cancel()
     scope.cancel()
 
 

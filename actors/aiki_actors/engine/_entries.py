@@ -6,6 +6,8 @@ need nothing else. An entry is never changed once it is durable, and a class or 
 renamed: old journals must stay readable (`FORMAT` counts changes that older code cannot read).
 
 Times are `Micros`: whole microseconds since the Unix epoch, UTC. Payloads are JSON values.
+
+Length: one class for each kind of entry; a part of them elsewhere would hide what can happen.
 """
 
 from __future__ import annotations

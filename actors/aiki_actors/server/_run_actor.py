@@ -6,6 +6,8 @@ pushes and dispatches. If the write fails, nothing of it happened: every asker i
 state is folded afresh from the journal before the next message.
 
 A run that executes nothing is passivated: the actor stops, and the next message starts another.
+
+Length: one turn of the mailbox, from taking to telling; its steps share the state and the batch.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ import trio
 from attrs import Factory, define
 
 from aiki_actors import engine as e
-from aiki_sdk import AikiError, StaleClaim, UnknownOutcome
+from aiki_sdk import AikiError
 
 from ._branches import Branch, BranchTracker, Tracks
 from ._divergence import Sight, calling_line, divergence, waiting_line
@@ -31,6 +31,7 @@ from ._port import ServerPort
 from ._replica import Record, Replica
 from ._sequencer import Sequencer
 from ._slots import RunEvicted, Slot, Start
+from ._speaking import Speaking
 from ._timeouts import DurableTimeout, Timeouts
 
 if TYPE_CHECKING:
@@ -39,16 +40,12 @@ if TYPE_CHECKING:
 REPLAY_STRIDE: Final = 64
 """Recorded results returned between two checkpoints: a long replay must not block the loop."""
 
-RETRY_FIRST_S: Final = 0.05
-RETRY_MAX_S: Final = 5.0
-"""Backoff while the server cannot make a result durable (database locked, disk full)."""
-
 
 TaskCaller = Callable[["Execution", Branch, "AnyTask", tuple[Any, ...], Mapping[str, Any]], Any]
 
 
 @define(eq=False)
-class Execution:
+class Execution(Speaking):
     """The state of one run's code in this worker; used by the tasks of one Trio loop only.
 
     Attributes:
@@ -134,7 +131,7 @@ class Execution:
         """Take journal entries in, from whichever side they came, and let calls go on."""
         for entry in self.replica.apply(entries):
             if self.replica.touched:
-                self._pass_on()
+                self.pass_on()
             self._notice(entry.body, entry.seq)
         if self.multi:
             self.sequencer.kick()
@@ -142,7 +139,7 @@ class Execution:
             self._gap.set()
             self._gap = None
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
         """Hand resolved records to the calls that wait for them."""
         for record in self.replica.take_touched():
             slot = record.slot
@@ -485,171 +482,6 @@ class Execution:
         if self.evicted:
             await trio.lowlevel.checkpoint()
             raise RunEvicted
-
-    # -- what the server is told ------------------------------------------------------------
-
-    async def submit(self, *build: Callable[[e.ClaimRef], e.WorkerCommand]) -> None:
-        """Have commands carried out and take in the entries they made; never half-way cancelled.
-
-        What was given up since the last time is said first. While the server cannot write (locked,
-        disk full) this tries again: a finished result is not thrown away.
-
-        Raises:
-            RunEvicted: the run left this worker meanwhile.
-            AikiError: a command was refused.
-
-        """
-        if self.evicted:
-            raise RunEvicted
-        if self._parked is not None:
-            await self._after_parking(self._parked)
-        claim = self.replica.claim or await self._regain()
-        await self._submit(claim, build)
-
-    async def _after_parking(self, parked: trio.Event) -> None:
-        """Let a parking end that is on its way: what is said under its claim would be too late.
-
-        That happens when code goes on by itself, without any wait resolved.
-        """
-        with trio.CancelScope(shield=True):
-            await parked.wait()
-        if self.evicted:
-            raise RunEvicted
-
-    async def _submit(
-        self, claim: e.ClaimRef, build: tuple[Callable[[e.ClaimRef], e.WorkerCommand], ...]
-    ) -> None:
-        given_up, self._abandoned = self._abandoned, []
-        if self.timeouts.armed:
-            build = (*self.timeouts.begin(), *build)
-        commands = tuple(make(claim) for make in build)
-        if not commands and not given_up:
-            return
-        if given_up:
-            commands = (*(e.AbandonWait(call, claim=claim) for call in given_up), *commands)
-        try:
-            entries = await self.port.submit(self.run_id, commands)
-        except StaleClaim:
-            self.evict()
-            raise RunEvicted from None
-        except UnknownOutcome as error:
-            self.fall_back(str(error))
-            raise RunEvicted from None
-        except AikiError as error:
-            if not error.retryable:
-                self._abandoned = given_up + self._abandoned
-                raise
-            with trio.CancelScope(shield=True):
-                entries = await self._insist(commands)
-        self.feed(entries)
-        if entries and self.replica.seq < entries[-1].seq:
-            await self._catch_up(entries[-1].seq)
-
-    async def _catch_up(self, seq: int) -> None:
-        """Wait for what is on its way: Trio may resume two branches' replies in either order.
-
-        Without this, the one that is resumed first would see its call unresolved and run it again.
-        """
-        while self.replica.seq < seq:
-            if self.evicted:
-                raise RunEvicted
-            if self._gap is None:
-                self._gap = trio.Event()
-            await self._gap.wait()
-
-    async def _insist(self, commands: tuple[e.WorkerCommand, ...]) -> tuple[e.Entry, ...]:
-        """Submit again, with backoff, what the server could not write."""
-        delay = RETRY_FIRST_S
-        while not self.evicted:
-            await trio.sleep(delay)
-            delay = min(delay * 2, RETRY_MAX_S)
-            try:
-                return await self.port.submit(self.run_id, commands)
-            except StaleClaim:
-                self.evict()
-            except UnknownOutcome as error:
-                self.fall_back(str(error))
-            except AikiError as error:
-                if not error.retryable:
-                    raise
-        raise RunEvicted
-
-    async def _regain(self) -> e.ClaimRef:
-        """Get the claim of a parked run back: its code goes on without any wait resolved."""
-        self._claimed = trio.Event()
-        with trio.CancelScope(shield=True):
-            await self.port.reclaim(self.run_id)
-            while self.replica.claim is None and not self.evicted:
-                await self._claimed.wait()
-                self._claimed = trio.Event()
-        self._claimed = None
-        if self.evicted or self.replica.claim is None:
-            raise RunEvicted
-        return self.replica.claim
-
-    async def begin_wait(
-        self, slot: Slot, command: Callable[[e.ClaimRef], e.WorkerCommand] | None
-    ) -> None:
-        """Register a wait; if it is all that the code does, give the claim back with it."""
-        if self.multi:
-            if command is not None:
-                await self.submit(command)
-            return
-        park = self._parking((slot.call,))
-        if command is not None:
-            await self.submit(command, park)
-        elif self.replica.claim is not None:
-            await self.submit(park)
-
-    async def begin_timeouts(self) -> None:
-        """Let the time of the scopes that were entered begin, before something that takes long."""
-        if self.timeouts.armed:
-            await self.submit()
-            await trio.lowlevel.checkpoint_if_cancelled()
-
-    def await_child(self, child_id: str, record: Record) -> bool:
-        """Let a child's end resolve a record, whenever it comes; True if it has come already."""
-        ended = self.replica.await_child(child_id, record)
-        if ended:
-            self._pass_on()
-        return ended
-
-    async def park(self, waiting: tuple[e.Call, ...]) -> None:
-        """Give the claim back: the code waits for nothing but `waiting`."""
-        parked = trio.Event()
-        try:
-            claim = self.replica.claim
-            if claim is not None and self._parked is None:
-                self._parked = parked
-                await self._submit(claim, (self._parking(waiting),))
-        except RunEvicted:
-            return
-        finally:
-            parked.set()
-            if self._parked is parked:
-                self._parked = None
-
-    def _parking(self, waiting: tuple[e.Call, ...]) -> Callable[[e.ClaimRef], e.WorkerCommand]:
-        unwinding = self.cancelled_at is not None
-        timeouts = self.timeouts
-        return lambda claim: e.ParkRun((*waiting, *timeouts.open_calls), unwinding, claim=claim)
-
-    async def wait_retry(self, slot: Slot) -> None:
-        """Wait until the next attempt of a task is due: a wait of the run, in which it may park."""
-        record = slot.record
-        assert record is not None, "only a call that began can wait for its retry"
-        due = slot.retry_due = trio.Event()
-        self.begun -= 1
-        try:
-            if not self.multi and record.waiting and self.replica.claim is not None:
-                await self.park((slot.call,))
-            self.sequencer.kick()
-            if record.waiting:
-                await due.wait()
-        finally:
-            slot.retry_due = None
-            if not due.is_set():
-                self.begun += 1
 
 
 def _nothing() -> None:

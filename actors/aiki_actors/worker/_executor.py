@@ -32,11 +32,12 @@ from aiki_sdk._run import Run
 
 from ._attempts import Attempts
 from ._branches import Branch, BranchTracker
-from ._execution import RETRY_FIRST_S, RETRY_MAX_S, Execution
+from ._execution import Execution
 from ._operations import Operations
 from ._port import Assignment, ServerPort
 from ._saga import Saga, retry_of
 from ._slots import RunEvicted
+from ._speaking import RETRY_FIRST_S, RETRY_MAX_S
 
 LOGGER: Final = logging.getLogger("aiki.worker")
 
@@ -169,6 +170,7 @@ class Executor(Actor[ExecutorMessage]):
     async def _drive(self) -> None:
         """Run the code to its end and say how it ended."""
         execution = self.execution
+        outcome: Outcome | None = None
         with trio.CancelScope(shield=True):  # only an eviction ends it, see `_guard`
             outcome = await self.run_code()
         if execution.diverged is not None:

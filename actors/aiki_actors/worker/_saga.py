@@ -26,7 +26,6 @@ from aiki_sdk._addresses import branch_from_text
 from ._branches import Branch
 from ._execution import Execution
 
-
 Place = tuple[int, tuple[tuple[int, int], ...], int]
 
 

@@ -36,13 +36,8 @@ from aiki_sdk.client._options import (
 )
 from aiki_sdk.client._run_list import RunFilters, RunList, run_query, workflow_name
 from aiki_sdk.client._sealed_port import SealedPort
-from aiki_sdk.client._startable import (
-    Startable0,
-    Startable1,
-    Startable2,
-    Startable3,
-    Startable4,
-)
+from aiki_sdk.client._start_or_send import StartOrSend
+from aiki_sdk.client._startable import Startable0, Startable1, Startable2, Startable3, Startable4
 from aiki_sdk.client._starter import Starter
 from aiki_sdk.client._waiting import ambient_monotonic
 from aiki_sdk.payload import PayloadCodec
@@ -72,7 +67,7 @@ StartItem: TypeAlias = StartSpec[Any] | tuple[Any, ...]
 
 
 @final
-class Client(ManyRuns):
+class Client(ManyRuns, StartOrSend):
     """A client of one namespace.
 
     ::
@@ -81,8 +76,7 @@ class Client(ManyRuns):
             handle = await client.start(process_order, Order("o-1", 500), reference_id="order-o-1")
             print(await handle.result())
 
-    Every method may raise `Unauthorized` and `Unavailable`. Starts and sendings with a reference id
-    can be repeated safely.
+    Every method may raise `Unauthorized` and `Unavailable`. What has a reference id can be repeated.
     """
 
     __slots__ = ("_known", "_monotonic", "_port")

@@ -9,7 +9,6 @@ and waiting on one never affects the run. A run that continued as new goes on un
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Generic, TypeVar, cast, final, overload
 
-from aiki_sdk._canonical import input_hash
 from aiki_sdk._durations import Duration
 from aiki_sdk._error_info import ErrorInfo, type_name
 from aiki_sdk._errors import (
@@ -23,6 +22,7 @@ from aiki_sdk._event import Event
 from aiki_sdk._json import JsonValue
 from aiki_sdk._workflow import AnyWorkflow
 from aiki_sdk.client._conversation import Conversation
+from aiki_sdk.client._forking import fork_request, is_of
 from aiki_sdk.client._updates import Updates
 from aiki_sdk.client._waiting import Deadline, Monotonic
 from aiki_sdk.client._words import StatusWords, check_statuses
@@ -33,7 +33,6 @@ from aiki_sdk.protocol import (
     ControlCommand,
     ControlRequest,
     EventReceipt,
-    ForkRequest,
     JournalEntry,
     Outcome,
     RunInfo,
@@ -349,39 +348,10 @@ class RunHandle(Conversation, Generic[R_co]):
             UnknownWorkflow: the server does not know this version.
             PayloadError: the arguments or a result cannot travel, or do not fit.
         """
-        body, digest = (None, None) if input is None else self._fork_input(input, version)
-        request = ForkRequest(
-            at=at,
-            input=body,
-            input_hash=digest,
-            overrides={
-                seq: encode_payload(value, what=f"the result in overrides[{seq}]")
-                for seq, value in (overrides or {}).items()
-            },
-            version=version,
-        )
+        request = fork_request(self._workflow, at, input, overrides or {}, version)
         result = await self._port.fork(self.id, request)
-        code = (
-            self._workflow if version in (None, getattr(self._workflow, "version", None)) else None
-        )
+        code = self._workflow if is_of(self._workflow, version) else None
         return RunHandle(self._port, result.run_id, code, self._monotonic)
-
-    def _fork_input(
-        self, given: tuple[Any, ...] | Mapping[str, Any], version: str | None
-    ) -> tuple[Mapping[str, JsonValue], str]:
-        code = self._workflow
-        if code is not None and version in (None, code.version):
-            if isinstance(given, tuple):
-                return code.encode_input(given)
-            return code.encode_input((), given)
-        if isinstance(given, tuple):
-            message = (
-                f"input={given!r} is not valid: this client does not know the parameters of that "
-                "version; pass the arguments by name, as a dict"
-            )
-            raise InvalidRequest(message)
-        body = {name: encode_payload(value, what=name) for name, value in given.items()}
-        return body, input_hash(body)
 
     async def _control(self, request: ControlRequest) -> None:
         await self._following(lambda run_id: self._port.control(run_id, request))

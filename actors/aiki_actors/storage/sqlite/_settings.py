@@ -39,7 +39,7 @@ class SqliteSettings:
     readers_max: int = field(default=4, validator=_positive)
     batch_changes_max: int = field(default=1000, validator=_positive)
     batch_bytes_max: int = field(default=8 * MIB, validator=_positive)
-    cache_bytes: int = field(default=8 * MIB, validator=_positive)
+    cache_bytes: int = field(default=2 * MIB, validator=_positive)
     mmap_bytes: int = field(default=64 * MIB, validator=validators.ge(0))
     wal_pages_max: int = field(default=4000, validator=_positive)
 

@@ -1,0 +1,117 @@
+"""The process in which `aiki dev` runs workflows: one runtime, its control socket, its news.
+
+It ends, letting running tasks finish within their grace period, when it gets SIGTERM or SIGINT, and
+when its standard input is closed, which happens when the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import trio
+from attrs import evolve
+
+from aiki_actors.server import SubscriberTooSlow, UpdateFilter
+from aiki_actors.storage import SqliteSettings
+from aiki_actors.worker import WorkerSettings
+from aiki_sdk import AikiError, AnyWorkflow, Unavailable
+from aiki_trio._runtime import Runtime, open_runtime
+from aiki_trio._settings import RuntimeSettings
+
+from ._control_server import start_control
+from ._exit import ExitCode, exit_code_of, only_error
+from ._modules import load_workflows
+from ._output import Output
+from ._runs import print_update
+from ._settings import CliSettings
+
+
+def main(arguments: list[str]) -> int:
+    """Run until told to stop; the settings come as one JSON argument."""
+    values = json.loads(arguments[0])
+    colour = values.pop("colour") is True
+    settings = CliSettings(**values)
+    output = Output(sys.stdout, sys.stderr, json=settings.json, colour=colour)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+    try:
+        assert settings.module is not None, "`aiki dev` needs a module"
+        workflows = load_workflows(settings.module, Path.cwd())
+        trio.run(_serve, settings, workflows, output)
+    except (AikiError, BaseExceptionGroup) as group:
+        error = only_error(group)
+        if not isinstance(error, AikiError):
+            raise
+        output.error(error)
+        return exit_code_of(error)
+    return ExitCode.OK
+
+
+def runtime_settings(settings: CliSettings) -> RuntimeSettings:
+    """Return the settings of the runtime."""
+    worker = WorkerSettings(
+        runs_max=settings.runs_max, shutdown_grace_s=settings.shutdown_grace_s
+    )
+    return evolve(
+        RuntimeSettings(), worker=worker, sqlite=SqliteSettings(synchronous=settings.synchronous)
+    )
+
+
+async def _serve(
+    settings: CliSettings, workflows: tuple[AnyWorkflow, ...], output: Output
+) -> None:
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_stop_on_signal, stop)
+        nursery.start_soon(_stop_with_parent, stop)
+        async with open_runtime(
+            settings.database_url,
+            workflows=workflows,
+            settings=runtime_settings(settings),
+            namespace=settings.namespace,
+        ) as runtime:
+            start_control(runtime, settings.database_path)
+            async with trio.open_nursery() as printing:
+                printing.start_soon(_print_changes, runtime, output)
+                keys = ", ".join(workflow.key for workflow in workflows)
+                output.note(f"ready: {keys} on {settings.database_url}")
+                await stop.wait()
+                printing.cancel_scope.cancel()
+            # Left without being cancelled: so the runtime drains instead of breaking off.
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(
+    stop: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            stop.set()
+
+
+async def _stop_with_parent(stop: trio.Event) -> None:
+    async with trio.lowlevel.FdStream(sys.stdin.fileno()) as stream:
+        while await stream.receive_some():
+            continue
+    stop.set()
+
+
+async def _print_changes(runtime: Runtime, output: Output) -> None:
+    """Print what happens to every run; a terminal that is too slow misses some, and is told so."""
+    while True:
+        with runtime.hub.subscribe(where=UpdateFilter(runtime.namespace)) as subscription:
+            try:
+                async for update in subscription:
+                    print_update(output, update)
+            except SubscriberTooSlow as error:
+                output.note(f"changes were left out here: {error.message}")
+            except Unavailable:
+                return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
