@@ -1,13 +1,11 @@
 """An agent: a model that calls tools until it knows the answer, and streams what it says.
 
 Answers of the model and of tools are recorded: after a crash in the middle nothing that was paid
-for is asked again. What streams by (`current_task().progress`) is shown to whoever watches, and not
-kept. `SCRIPT` stands for the model. Run it with `python -m examples.agent`.
+for is asked again. `current_task().progress` shows something to whoever watches; it is not kept.
+`SCRIPT` stands for the model. Run it with `python -m examples.agent`.
 """
 
 from __future__ import annotations
-
-from typing import TypeAlias
 
 import trio
 from attrs import frozen
@@ -18,10 +16,8 @@ from aiki_sdk import Retry, Run, SyncTask, Task, current_task, task, workflow
 
 @frozen
 class Turn:
-    """What the model says, and the tools it wants called with what; none: it is done."""
-
     text: str
-    calls: tuple[tuple[str, str], ...] = ()
+    calls: tuple[tuple[str, str], ...] = ()  # tools that the model wants to be called, with what
 
 
 SCRIPT = (
@@ -33,8 +29,8 @@ SCRIPT = (
 
 @task(retry=Retry.jittered(max_attempts=5, base_delay=1), timeout=120)
 async def ask_model(conversation: list[str]) -> Turn:
-    turn = SCRIPT[sum(message.startswith("model: ") for message in conversation)]
     await trio.sleep(0.1)  # call your model here
+    turn = SCRIPT[sum(message.startswith("model: ") for message in conversation)]
     for word in turn.text.split():
         current_task().progress(word)
         await trio.sleep(0.005)
@@ -48,19 +44,19 @@ async def weather(city: str) -> str:
 
 @task
 def subtract(numbers: str) -> str:
-    second, first = sorted(int(number) for number in numbers.split())
-    return str(first - second)
+    first, second = numbers.split()
+    return str(int(first) - int(second))
 
 
-Tool: TypeAlias = Task[[str], str] | SyncTask[[str], str]
-TOOLS: dict[str, Tool] = {"weather": weather, "subtract": subtract}
+tools: dict[str, Task[[str], str] | SyncTask[[str], str]]
+tools = {"weather": weather, "subtract": subtract}
 
 
 @workflow("agent", "1.0.0")
 async def agent(run: Run, question: str) -> str:
     async def use(call: tuple[str, str]) -> str:
         tool, argument = call
-        return f"{tool}({argument}) = {await TOOLS[tool](argument)}"
+        return f"{tool}({argument}) = {await tools[tool](argument)}"
 
     conversation = [question]
     while (turn := await ask_model(conversation)).calls:
@@ -74,10 +70,8 @@ async def main() -> None:
     async with aiki_trio.open_runtime("memory://", workflows=[agent]) as runtime:
         handle = await runtime.client.start(agent, "How much warmer is Rome than Oslo?")
         async for update in handle.updates():  # ends with the run
-            if update.kind == "task-progress" and update.body is not None:
-                print(" ", update.body["value"])
-            elif update.kind == "value-published" and update.body is not None:
-                print("results:", update.body["value"])
+            if update.kind in {"task-progress", "value-published"} and update.body is not None:
+                print(f"{update.kind}: {update.body['value']}")
         print("answer:", await handle.result())
 
 

@@ -5,6 +5,9 @@ opened in the application's own lifespan: one loop, no threads and no bridge in 
 with `python -m examples.fastapi_app`: it serves itself, and is its own first client.
 """
 
+# Hypercorn's types leave gaps.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
@@ -12,26 +15,21 @@ from contextlib import asynccontextmanager
 from typing import Annotated, cast
 
 import httpx
-import hypercorn.trio
 import trio
 from fastapi import Depends, FastAPI, HTTPException, Request
 from hypercorn.config import Config
+from hypercorn.trio import serve
 
 import aiki_trio
-from aiki_sdk import Client, Event, NotFound, Run, task, workflow
+from aiki_sdk import Client, Event, NotFound, Run, workflow
 
 confirmed = Event("confirmed")
-
-
-@task
-async def register(email: str) -> str:
-    return f"{email} is registered"
 
 
 @workflow("sign-up", "1.0.0", events=[confirmed])
 async def sign_up(run: Run, email: str) -> str:
     await run.wait(confirmed)
-    return await register(email)
+    return f"{email} is registered"
 
 
 @asynccontextmanager
@@ -59,21 +57,20 @@ async def start(email: str, client: Aiki) -> dict[str, str]:
 async def confirm(email: str, client: Aiki) -> dict[str, str]:
     try:
         handle = await client.get(workflow=sign_up, reference_id=email)
-    except NotFound as error:
-        raise HTTPException(404, f"{email} has not signed up") from error
+    except NotFound:
+        raise HTTPException(404, f"{email} has not signed up") from None
     await handle.send(confirmed)
     return {"result": await handle.result(timeout=10)}
 
 
 async def main() -> None:
     config = Config.from_mapping(bind=["127.0.0.1:0"], loglevel="WARNING")
+    ada, ben = "/sign-ups/ada@example.org", "/sign-ups/ben@example.org"
+    requests = (("PUT", ada), ("POST", f"{ada}/confirmation"), ("POST", f"{ben}/confirmation"))
     async with trio.open_nursery() as nursery:
-        # Hypercorn's types leave gaps.
-        serve = hypercorn.trio.serve  # pyright: ignore
         urls: list[str] = await nursery.start(serve, app, config)
         async with httpx.AsyncClient(base_url=urls[0]) as web:
-            ada, ben = "/sign-ups/ada@example.org", "/sign-ups/ben@example.org/confirmation"
-            for method, path in (("PUT", ada), ("POST", f"{ada}/confirmation"), ("POST", ben)):
+            for method, path in requests:
                 response = await web.request(method, path)
                 print(method, path, response.status_code, response.text)
         nursery.cancel_scope.cancel()

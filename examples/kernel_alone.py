@@ -119,14 +119,13 @@ class Bank:
             self.living[name] = ref
         return ref
 
-    async def deposit(self, name: str, cents: int) -> None:
-        """Deposit, and say how it went."""
+    async def deposit(self, name: str, cents: int) -> str:
+        """Deposit, and return how it went."""
         try:
             balance = await self.account(name).ask(partial(Deposit, cents), deadline_s=5)
         except ActorFailed as error:
-            print(f"{name}: {cents} cents refused, {error.__cause__}")
-        else:
-            print(f"{name}: {balance} cents")
+            return f"{name}: {cents} cents refused, {error.__cause__}"
+        return f"{name}: {balance} cents"
 
 
 async def bank() -> list[tuple[str, int]]:
@@ -137,11 +136,17 @@ async def bank() -> list[tuple[str, int]]:
     async with open_system("bank", tree, rng=Random(1)) as system:
         accounts = system.supervisor("accounts")
         directory = Bank(accounts, system.root.ref_of(ledger), disk, {})
+        said: list[str] = []
+
+        async def first_deposit(name: str) -> None:
+            said.append(await directory.deposit(name, 500))
+
         async with trio.open_nursery() as nursery:
             for name in ("ada", "ben", "cem"):
-                nursery.start_soon(directory.deposit, name, 500)
-        await directory.deposit("ada", 13)
-        await directory.deposit("ada", 250)
+                nursery.start_soon(first_deposit, name)
+        print(*sorted(said), sep="\n")
+        print(await directory.deposit("ada", 13))
+        print(await directory.deposit("ada", 250))
         print(render_tree(system.tree()))
         print(f"failures: {system.failures}, dead letters: {system.dead_letters.count}")
     return disk

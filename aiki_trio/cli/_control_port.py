@@ -206,5 +206,3 @@ def _member(line: JsonValue, name: str) -> JsonValue:
             return line[name]
     message = f"the runtime answered {line!r}, which this release does not understand"
     raise Unavailable(message)
-
-

@@ -199,7 +199,8 @@ def _problem(error: AikiError) -> JsonValue:
     return {"error": {"code": error.code, "message": error.message, "details": error.details}}
 
 
-async def _listen(path: Path) -> trio.SocketListener:
+def _remove_left_over(path: Path) -> None:
+    """Remove the socket of a runtime that has died."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             message = f"control socket {str(path)!r} is not possible: another file is there"
@@ -207,7 +208,11 @@ async def _listen(path: Path) -> trio.SocketListener:
         path.unlink()
     except FileNotFoundError:
         # The common case: the runtime before this one ended properly.
-        pass
+        return
+
+
+async def _listen(path: Path) -> trio.SocketListener:
+    _remove_left_over(path)
     listening = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     # The mode is set while the file is made, so that there is no moment in which others may enter.
     before = os.umask(0o177)

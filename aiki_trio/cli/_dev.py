@@ -25,11 +25,11 @@ from attrs import define, field
 
 from aiki_sdk import InvalidRequest
 
+from ._command import Command
 from ._connect import asserts_are_on, needed_module
 from ._exit import ExitCode
 from ._modules import Module, find_module
 from ._output import Output
-from ._runs import Command
 from ._settings import CliSettings
 from ._watch_files import Snapshot, changed_between, scan_in_thread, wait_changed
 

@@ -52,17 +52,13 @@ def main(arguments: list[str]) -> int:
 
 def runtime_settings(settings: CliSettings) -> RuntimeSettings:
     """Return the settings of the runtime."""
-    worker = WorkerSettings(
-        runs_max=settings.runs_max, shutdown_grace_s=settings.shutdown_grace_s
-    )
+    worker = WorkerSettings(runs_max=settings.runs_max, shutdown_grace_s=settings.shutdown_grace_s)
     return evolve(
         RuntimeSettings(), worker=worker, sqlite=SqliteSettings(synchronous=settings.synchronous)
     )
 
 
-async def _serve(
-    settings: CliSettings, workflows: tuple[AnyWorkflow, ...], output: Output
-) -> None:
+async def _serve(settings: CliSettings, workflows: tuple[AnyWorkflow, ...], output: Output) -> None:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(_stop_on_signal, stop)

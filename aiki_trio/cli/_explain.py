@@ -15,10 +15,10 @@ from attrs import frozen
 from aiki_actors.storage import is_owned
 from aiki_sdk import JournalEntry, RunInfo, RunStatus, SystemClock, WaitInfo, WaitKind
 
+from ._command import Command
 from ._connect import find_run, reading
 from ._exit import ExitCode
 from ._output import shown_json, shown_span, shown_time
-from ._runs import Command
 from ._wire import to_wire
 
 _BEGINNINGS: Final[dict[RunStatus, tuple[str, ...]]] = {
@@ -158,10 +158,11 @@ def _movers(situation: Situation) -> list[str]:
         case RunStatus.SCHEDULED:
             return ["It begins by itself at that time."]
         case RunStatus.QUEUED:
-            return [
+            text = (
                 f"It goes on when a worker that has workflow {info.workflow!r} in version "
                 f"{info.version!r} and serves the pool {info.pool!r} is free."
-            ]
+            )
+            return [text]
         case RunStatus.RUNNING:
             return [
                 "It goes on by itself when the task in flight, or the workflow's own code, is done."
@@ -169,10 +170,11 @@ def _movers(situation: Situation) -> list[str]:
         case RunStatus.PAUSED:
             return [f"It goes on after `aiki runs resume {info.id}`."]
         case RunStatus.STALLED:
-            return [
+            text = (
                 f"Remove the cause, then `aiki runs requeue {info.id}`; or give it up with "
                 f"`aiki runs cancel {info.id}`."
-            ]
+            )
+            return [text]
         case _:
             return [_mover(info, wait) for wait in info.waits if wait.kind is not WaitKind.TIMEOUT]
 
@@ -180,9 +182,7 @@ def _movers(situation: Situation) -> list[str]:
 def _mover(info: RunInfo, wait: WaitInfo) -> str:
     match wait.kind:
         case WaitKind.EVENT:
-            return (
-                f"`aiki runs send {info.id} {wait.name} --data JSON` gives it what it waits for."
-            )
+            return f"`aiki runs send {info.id} {wait.name} --data JSON` gives it what it waits for."
         case WaitKind.CHILD:
             return f"`aiki explain {wait.name}` says where that child is."
         case WaitKind.SLEEP:

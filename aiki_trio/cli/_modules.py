@@ -1,4 +1,4 @@
-"""Finding the workflows that a module defines, and the files whose change means a new version of it.
+"""Finding the workflows that a module defines, and the folder that its source is in.
 
 A module is named as Python names it (`my_app.workflows`) or by its file (`my_app/workflows.py`); a
 file inside a package is imported as part of that package, so that both lead to the same module.
@@ -13,6 +13,7 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
+from typing import cast
 
 from attrs import frozen
 
@@ -96,11 +97,11 @@ def load_workflows(text: str, folder: Path) -> tuple[AnyWorkflow, ...]:
         message = f"module {text!r} cannot be imported: {type(error).__name__}: {error}\n{shown}"
         raise InvalidRequest(message) from error
     values: dict[str, object] = vars(loaded)
-    found = {id(value): value for value in values.values() if isinstance(value, Workflow)}
-    registry = WorkflowRegistry(found.values())
+    registry = WorkflowRegistry()
+    for value in values.values():
+        if isinstance(value, Workflow):
+            registry.add(cast("AnyWorkflow", value))
     if not len(registry):
-        message = (
-            f"module {text!r} has no workflow: define one with @workflow, or import it there"
-        )
+        message = f"module {text!r} has no workflow: define one with @workflow, or import it there"
         raise InvalidRequest(message)
     return tuple(registry)

@@ -115,9 +115,7 @@ class Output:
         return True
 
     def _plain_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        widths = [
-            max(len(cell) for cell in cells) for cells in zip(columns, *rows, strict=True)
-        ]
+        widths = [max(len(cell) for cell in cells) for cells in zip(columns, *rows, strict=True)]
         heading = [column.ljust(width) for column, width in zip(columns, widths, strict=True)]
         self.line(self.paint("  ".join(heading).rstrip(), _BOLD))
         for row in rows:

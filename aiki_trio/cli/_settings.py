@@ -83,7 +83,12 @@ class CliSettings:
 
 
 SETTING_NAMES: Final = tuple(attribute.name for attribute in fields(CliSettings))
-_KINDS: Final[dict[str, type]] = {"json": bool, "runs_max": int, "shutdown_grace_s": float}
+KINDS: Final[dict[str, type[bool | int | float]]] = {
+    "json": bool,
+    "runs_max": int,
+    "shutdown_grace_s": float,
+}
+"""What a setting's value is, where it is no text."""
 
 
 def variable_of(name: str) -> str:
@@ -142,7 +147,7 @@ def _read_file(path: Path, *, must_exist: bool) -> dict[str, object]:
 
 def _parsed(name: str, text: str) -> object:
     """Read a variable's text as the kind of value that its setting has."""
-    kind = _KINDS.get(name, str)
+    kind = KINDS.get(name, str)
     if kind is bool:
         word = text.lower()
         return True if word in _TRUE else False if word in _FALSE else text
@@ -155,7 +160,7 @@ def _parsed(name: str, text: str) -> object:
 def _checked(name: str, value: object, where: str) -> object:
     attribute = next(one for one in fields(CliSettings) if one.name == name)
     choices: tuple[str, ...] = attribute.metadata["choices"]
-    kind = _KINDS.get(name, str)
+    kind = KINDS.get(name, str)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     rule = ""

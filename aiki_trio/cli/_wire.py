@@ -12,7 +12,15 @@ from typing import Final, TypeVar, cast
 import trio
 from attrs import define, field
 
-from aiki_sdk import ErrorInfo, JsonValue, LimitExceeded, PayloadConverter, Unavailable, dumps, loads
+from aiki_sdk import (
+    ErrorInfo,
+    JsonValue,
+    LimitExceeded,
+    PayloadConverter,
+    Unavailable,
+    dumps,
+    loads,
+)
 
 T = TypeVar("T")
 

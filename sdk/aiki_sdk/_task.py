@@ -2,10 +2,13 @@
 
 What a task's type says, and why. Inside a workflow every task is awaited, also one that was written
 as a plain `def`; outside, a plain `def` task returns its result at once. One signature cannot say
-both (`R & Awaitable[R]` is not a type), so `SyncTask` says what holds in workflows,
-`Coroutine[Any, Any, R]`: that is where tasks are mostly called, and where the mistake to catch is
-made, for type checkers report a coroutine that nobody awaits. Plain code that wants the plain type
+both (`R & Awaitable[R]` is not a type), so `SyncTask` says what holds in workflows, a coroutine:
+that is where tasks are mostly called, and where the mistake to catch is made, for type checkers
+report a coroutine that nobody awaits. Plain code that wants the plain type
 calls ``render_invoice.function(order)``; ``render_invoice(order)`` does the same at run time.
+
+Calls are typed `Coroutine[object, object, R]`, not `Coroutine[Any, Any, R]`: with an Any in an
+argument that fits several overloads, such as those of `Run.gather`, mypy gives up and infers Any.
 """
 
 # Every coroutine function is also a function, so the overloads overlap; the first that fits counts.
@@ -214,9 +217,9 @@ class Task(TaskDefinition[P, R_co]):
         """The function itself, never durable."""
         return self._function
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, object, R_co]:
         """Call it: durably inside a workflow, else as the function that it is."""
-        return cast("Coroutine[Any, Any, R_co]", self._call(args, kwargs))
+        return cast("Coroutine[object, object, R_co]", self._call(args, kwargs))
 
 
 class SyncTask(TaskDefinition[P, R_co]):
@@ -227,9 +230,9 @@ class SyncTask(TaskDefinition[P, R_co]):
         """The function itself, never durable."""
         return self._function
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, object, R_co]:
         """Call it: durably inside a workflow; elsewhere it runs and returns its plain result."""
-        return cast("Coroutine[Any, Any, R_co]", self._call(args, kwargs))
+        return cast("Coroutine[object, object, R_co]", self._call(args, kwargs))
 
 
 class _Decorator(Protocol):

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 EXPECTED = Path(__file__).with_name("expected")
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "__init__")
+LOGGING = {"kernel_alone"}  # a supervisor logs the failure that the example is about
 TIMEOUT_S = 50  # under pytest's faulthandler_timeout, so that the example's own output is shown
 
 
@@ -32,7 +33,8 @@ def test_an_example_prints_what_is_expected(name: str) -> None:
         timeout=TIMEOUT_S,
         check=False,
     )
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+    assert ended.returncode == 0, ended.stderr
+    assert name in LOGGING or not ended.stderr
     assert ended.stdout == (EXPECTED / f"{name}.txt").read_text()
 
 

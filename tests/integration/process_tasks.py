@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 from attrs import frozen
 
@@ -23,7 +25,7 @@ class Part:
 
 @task(runtime="process")
 def doubles(part: Part) -> Part:
-    print("this goes to standard error, not into the protocol")
+    sys.stdout.write("this goes to standard error, not into the protocol\n")
     return Part(part.weight * 2, part.lasts * 2)
 
 
@@ -44,8 +46,6 @@ def dies_once() -> None:
 
 @task(runtime="process", timeout=0.5)
 def hangs(path: str) -> None:
-    from pathlib import Path
-
     Path(path).write_text(str(os.getpid()))
     time.sleep(600)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
 from attrs import frozen
@@ -21,7 +23,7 @@ from aiki_sdk import (
     workflow,
 )
 from aiki_sdk._run import Run
-from tests.integration.runtimes import bodies, kinds, settings_with, virtual_runtime
+from tests.integration.runtimes import bodies, file_runtime, kinds, settings_with, virtual_runtime
 
 go = Event("go", int)
 done = Event("done")
@@ -269,6 +271,24 @@ async def test_an_answer_is_not_given_again_by_a_retry_of_the_workflow(
         assert await handle.ask(approve, 5) == Verdict(True, "desk 1")
         assert await handle.result() == 5
         assert (await kinds(handle)).count("question-answered") == 1
+
+
+async def test_a_question_outlives_the_process_and_its_asker_finds_the_answer(
+    tmp_path: Path,
+) -> None:
+    """On a file, in real time: asked, stopped, opened again, asked under the same name."""
+    path = tmp_path / "aiki.db"
+    async with file_runtime(path, office) as runtime:
+        handle = await runtime.client.start(office, 1, reference_id="the-office")
+        await handle.pause()
+        with pytest.raises(ResultTimeout):
+            await handle.ask(approve, 13, timeout=0.01, reference_id="q-1")
+    async with file_runtime(path, office) as runtime:
+        handle = await runtime.client.get(workflow=office, reference_id="the-office")
+        await handle.resume()
+        with pytest.raises(AskRejected, match="unlucky"):
+            await handle.ask(approve, 13, timeout=20, reference_id="q-1")
+        assert await handle.result() == [13]
 
 
 # --- Events between runs --------------------------------------------------------------------------

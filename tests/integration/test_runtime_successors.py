@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import pytest
 import trio
@@ -20,7 +21,7 @@ from aiki_sdk import (
 )
 from aiki_sdk._run import Run
 from aiki_sdk.protocol import ForkRequest
-from tests.integration.runtimes import bodies, kinds, settings_with, virtual_runtime
+from tests.integration.runtimes import bodies, file_runtime, kinds, settings_with, virtual_runtime
 
 item = Event("item", int)
 total_of = Question("total", answer_type=int)
@@ -78,6 +79,30 @@ async def test_a_thousand_continuations_leave_nothing_in_memory(autojump_clock: 
         assert await handle.result() == sum(range(1_001))
         # Memory storage keeps the journals: a few objects for each of 499 runs.
         assert counts[1] - counts[0] < 499 * 20, counts
+
+
+@workflow(name="restless", version="1.0.0")
+async def restless(run: Run, left: int, total: int = 0) -> int:
+    total = await add(total, left)
+    if left:
+        await run.continue_as_new(left - 1, total)
+    return total
+
+
+async def test_a_chain_of_runs_goes_on_after_every_stop(tmp_path: Path) -> None:
+    """On a file, in real time, stopped again and again wherever it happens to be."""
+    path = tmp_path / "aiki.db"
+    async with file_runtime(path, restless) as runtime:
+        await runtime.client.start(restless, 60, reference_id="chain")
+    for _ in range(5):
+        async with file_runtime(path, restless) as runtime:
+            await runtime.client.list()
+            await trio.lowlevel.checkpoint()
+    async with file_runtime(path, restless) as runtime:
+        await runtime.recovered()
+        handle = await runtime.client.get(workflow=restless, reference_id="chain")
+        assert await handle.result(timeout=30) == sum(range(61))
+        assert await runtime.client.count(workflow=restless) == 61
 
 
 @workflow(name="drain", version="1.0.0", events=[item], questions=[total_of])

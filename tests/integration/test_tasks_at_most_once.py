@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import aiki_trio
 from aiki_actors.worker import WorkerSettings
@@ -49,8 +50,9 @@ async def killed_while_it_pays(url: str, *, catches: bool) -> Any:
         async for update in handle.updates():
             if update.kind == "task-started":
                 break
+        await trio.testing.wait_all_tasks_blocked()
         while not begun:
-            await trio.sleep(0.01)
+            await trio.lowlevel.checkpoint()
         # As after a kill: no word of the worker reaches the server any more.
         assert runtime.session is not None
         runtime.session.cut()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from attrs import evolve
 
+import aiki_trio
 from aiki_actors.worker import WorkerSettings
 from aiki_sdk import (
     JsonValue,
@@ -194,3 +196,44 @@ async def test_progress_and_beginnings_reach_who_watches_and_no_journal(
         before = [update.seq for update in updates]
         assert before == sorted(before), "live ones carry the seq of the entry before them"
         assert not {"task-progress", "task-started"} & set(await kinds(handle))
+
+
+async def test_the_next_attempt_is_told_how_far_one_came_that_was_lost_in_a_crash(
+    tmp_path: Path,
+) -> None:
+    """On the machine's clock and a file; the worker's session is cut, as by a kill."""
+
+    @task
+    async def long_copy() -> JsonValue:
+        me = current_task()
+        seen.append((me.attempt, me.last_heartbeat))
+        if len(seen) > 1:
+            return me.last_heartbeat
+        for row in range(10_000):
+            await trio.sleep(0.01)
+            me.heartbeat({"row": row})
+        return None
+
+    @workflow(name="long-copying", version="1.0.0")
+    async def long_copying(run: Run) -> JsonValue:
+        return await long_copy()
+
+    url = f"sqlite:///{tmp_path}/runs.db"
+    quick = WorkerSettings(heartbeat_record_s=0.05, shutdown_grace_s=0.1)
+    settings = aiki_trio.RuntimeSettings(worker=quick)
+    with trio.fail_after(20):
+        async with aiki_trio.open_runtime(
+            url, workflows=[long_copying], settings=settings
+        ) as runtime:
+            handle = await runtime.client.start(long_copying)
+            async for update in handle.updates():
+                if update.kind == "heartbeat-recorded":
+                    break
+            assert runtime.session is not None
+            runtime.session.cut()
+        async with aiki_trio.open_runtime(url, workflows=[long_copying]) as runtime:
+            again = await runtime.client.get(handle.id, workflow=long_copying)
+            details = await again.result()
+            recorded = [body["details"] for body in await bodies(again, "heartbeat-recorded")]
+    assert details == recorded[-1]
+    assert seen == [(1, None), (1, details)], "a lost attempt costs no attempt"

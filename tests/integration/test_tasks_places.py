@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 from attrs import evolve
 
 from aiki_actors.worker import WorkerSettings
@@ -81,7 +82,7 @@ async def test_a_thread_that_times_out_is_abandoned_and_its_late_result_dropped(
             assert "attempt 1 of task 'stuck'" in caplog.text
             go_on.set()
             while "abandoned" in str(runtime.tree()):
-                await trio.sleep(0.01)
+                await trio.testing.wait_all_tasks_blocked()
             assert "late result is dropped" in caplog.text
             assert len(await bodies(handle, "task-failed")) == 1
             assert not await bodies(handle, "task-succeeded")
@@ -97,7 +98,7 @@ async def test_the_time_of_an_attempt_does_not_run_while_it_waits_for_a_thread()
 
     @workflow(name="queueing", version="1.0.0")
     async def queueing(run: Run) -> list[int]:
-        return await run.gather(busy(1), busy(2), busy(3))
+        return list(await run.gather(busy(1), busy(2), busy(3)))
 
     settings = evolve(VIRTUAL, worker=WorkerSettings(threads_max=1))
     with trio.fail_after(20):
@@ -199,9 +200,11 @@ async def test_an_error_in_the_loop_keeps_its_type() -> None:
 
 
 async def test_stopping_the_runtime_ends_the_loop_and_no_outcome_is_recorded() -> None:
+    begun = trio.Event()
+
     @task(runtime="asyncio")
     async def lasts() -> None:
-        seen.append("begun")
+        begun.set()
         await asyncio.sleep(600)
 
     @workflow(name="lasting", version="1.0.0")
@@ -212,8 +215,7 @@ async def test_stopping_the_runtime_ends_the_loop_and_no_outcome_is_recorded() -
     with trio.fail_after(20):
         async with virtual_runtime(lasting, settings=settings) as runtime:
             handle = await runtime.client.start(lasting)
-            while not seen:
-                await trio.sleep(0.01)
+            await begun.wait()
             assert handle.id
 
 
@@ -247,7 +249,7 @@ async def test_processes_are_kept_bounded_and_end_with_the_worker() -> None:
         first = await process_tasks.where()
         again = await process_tasks.where()
         assert first == again, "an idle process is used again"
-        return await run.gather(*(process_tasks.where() for _ in range(6)))
+        return list(await run.gather(*(process_tasks.where() for _ in range(6))))
 
     settings = evolve(VIRTUAL, worker=WorkerSettings(processes_max=2))
     with trio.fail_after(30):

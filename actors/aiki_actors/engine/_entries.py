@@ -181,7 +181,7 @@ class AttemptFailed(Body):
 
 @frozen
 class TaskStarted(Body):
-    """An attempt of an at-most-once task begins: from here on it is never made again."""
+    """An attempt of an at-most-once task begins; should its outcome be lost, none follows it."""
 
     kind: ClassVar[str] = "task-started"
     call: Call

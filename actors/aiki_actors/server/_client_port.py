@@ -72,9 +72,7 @@ TOLD_AT_ONCE_MAX: Final = 64
 """Runs told at the same time by one request: a batch must not crowd everybody else out."""
 
 
-def _checked_input(
-    workflow: AnyWorkflow, data: JsonValue, digest: str
-) -> tuple[JsonValue, str]:
+def _checked_input(workflow: AnyWorkflow, data: JsonValue, digest: str) -> tuple[JsonValue, str]:
     """Check an input that is not sealed; return it and its hash with the defaults filled in.
 
     A client without the code left defaults out; the run is to be the same as with it.

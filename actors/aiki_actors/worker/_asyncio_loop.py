@@ -8,7 +8,8 @@ else in the loop is a failed attempt.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar, cast
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeVar, cast
 
 import trio
 from attrs import define
@@ -62,19 +63,17 @@ class AsyncioLoop:
     async def _open(self, task: str) -> _Loop:
         while self._loop is None:
             if self._opening is None:
-                _require(task)
+                _open_loop(task)
                 self._opening = trio.Event()
                 self.start_host("asyncio", self._serve)
             await self._opening.wait()
         return self._loop
 
     async def _serve(self) -> None:
-        import trio_asyncio
-
         opened = self._opening
         try:
-            async with trio_asyncio.open_loop() as loop:
-                self._loop = cast("_Loop", loop)
+            async with _open_loop("") as loop:
+                self._loop = loop
                 if opened is not None:
                     opened.set()
                 try:
@@ -87,7 +86,8 @@ class AsyncioLoop:
                 opened.set()
 
 
-def _require(task: str) -> None:
+def _open_loop(task: str) -> AbstractAsyncContextManager[_Loop]:
+    """Return a loop that is not entered yet; raises `InvalidRequest` without trio-asyncio."""
     try:
         import trio_asyncio
     except ModuleNotFoundError as error:
@@ -98,4 +98,6 @@ def _require(task: str) -> None:
             "pip install 'aiki-trio[asyncio]'"
         )
         raise InvalidRequest(message) from error
-    assert trio_asyncio.open_loop, "trio-asyncio has open_loop"
+    # Any: the library comes without types.
+    library: Any = trio_asyncio
+    return cast("AbstractAsyncContextManager[_Loop]", library.open_loop())

@@ -78,6 +78,7 @@ class _Channel:
 
     async def end(self) -> int:
         """Kill the process if it lives and wait for its end; return its exit code."""
+        code = 0
         with trio.CancelScope(shield=True):
             self.process.kill()
             code = await self.process.wait()

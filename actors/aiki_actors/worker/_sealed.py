@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -30,9 +29,18 @@ _CLEAR: Final = frozenset({("RunCreated", "retry")})
 """What is JSON but no payload: the server reads it."""
 
 
-@cache
+_parts_by_class: Final[dict[type[Any], tuple[tuple[str, str], ...]]] = {}
+
+
 def _parts(cls: type[Any]) -> tuple[tuple[str, str], ...]:
     """Return the fields of a command or entry that hold payloads, and what each holds."""
+    known = _parts_by_class.get(cls)
+    if known is None:
+        known = _parts_by_class[cls] = _find_parts(cls)
+    return known
+
+
+def _find_parts(cls: type[Any]) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     for attribute in attrs.fields(cls):
         kind = _annotation(cls, attribute.name).removesuffix(" | None")

@@ -76,7 +76,7 @@ class Client(ManyRuns, StartOrSend):
             handle = await client.start(process_order, Order("o-1", 500), reference_id="order-o-1")
             print(await handle.result())
 
-    Every method may raise `Unauthorized` and `Unavailable`. What has a reference id can be repeated.
+    Every method may raise `Unauthorized` and `Unavailable`. With a reference id it can be repeated.
     """
 
     __slots__ = ("_known", "_monotonic", "_port")
