@@ -290,8 +290,8 @@ def settings_page() -> str:
         GENERATED,
         "",
         "Pass one `RuntimeSettings` to `open_runtime`; every part of it is an object of its own.",
-        "Names that end in `_s` are seconds, in `_bytes` bytes. Settings from the environment or a",
-        "file are not in this version.",
+        "Names that end in `_s` are seconds, in `_bytes` bytes. The command",
+        "line has [settings of its own](cli.md#settings).",
     ]
     for cls, module, part in SETTINGS:
         where = f" (`RuntimeSettings.{part}`)" if part else ""

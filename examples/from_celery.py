@@ -54,7 +54,7 @@ async def main() -> None:
     async with aiki_trio.open_runtime("memory://", workflows=[monthly_report]) as runtime:
         starter = runtime.client.options(reference_id="report-2025-05")  # started once
         handle = await starter.start(monthly_report, "2025-05")
-        await handle.send(approved, "Ines")
+        await handle.send(approved, "Maria")
         print(await handle.result())
         failed = [entry for entry in await handle.history() if entry.kind == "attempt-failed"]
         print(f"attempts that failed: {len(failed)}")

@@ -216,7 +216,7 @@ def _add_record(commands: Commands) -> None:
 
 
 def _add_replay(commands: Commands) -> None:
-    parser = _command(commands, "replay", "would recorded runs survive this code?", _replay)
+    parser = _command(commands, "replay", "tell which recorded runs this code would break", _replay)
     add = parser.add_argument
     add("module", metavar="MODULE", nargs="?", help="the code: a dotted name or a .py file")
     add("--file", action="append", metavar="F", help="a journal; repeatable")

@@ -1,4 +1,4 @@
-"""What is typed as an argument: JSON, lengths of time, times, pairs; and the filters made of them."""
+"""What is typed as an argument: JSON, lengths of time, times, pairs, and the filters of a list."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, cast
 
-from aiki_sdk import InvalidRequest, JsonValue, SystemClock, loads
+from aiki_sdk import InvalidRequest, JsonValue, PayloadError, SystemClock, loads
 from aiki_sdk.client import RunFilters
 
 INPUT_MAX: Final = 8 * 1024 * 1024
@@ -35,7 +35,7 @@ def json_argument(name: str, text: str) -> JsonValue:
         else:
             data = Path(text[1:]).read_bytes() if text.startswith("@") else text.encode()
         return loads(data)
-    except (OSError, ValueError) as error:
+    except (OSError, PayloadError) as error:
         message = f"--{name} {text[:80]!r} is not valid JSON: {error}; a text needs its quotes"
         raise InvalidRequest(message) from error
 

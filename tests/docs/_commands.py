@@ -8,18 +8,21 @@ does not know is refused, so that whoever writes a new kind of command says here
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
+import io
 import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from aiki_trio.cli import build_parser
 from tests.docs._markdown import ROOT, Block
 
 # Shown to readers, and nothing of this repository is named in them.
 _FOREIGN = frozenset(
-    {"cd", "createdb", "curl", "docker", "echo", "export", "git", "kill", "mkdir", "psql"}
+    {"cd", "createdb", "curl", "docker", "echo", "eval", "export", "git", "kill", "mkdir", "psql"}
     | {"codespell", "lint-imports", "mypy", "pyright", "ruff"}
     | {"redis-cli", "redis-server", "source", ".", "systemctl", "uv"}
 )
@@ -168,6 +171,13 @@ def _bash(arguments: list[str]) -> str | None:
 def _aiki(arguments: list[str]) -> str | None:
     if "aiki" not in project().get("scripts", {}):
         return "pyproject.toml declares no command `aiki`"
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            build_parser().parse_args(arguments)
+    except SystemExit as leaving:
+        if leaving.code:
+            return f"`aiki {' '.join(arguments)}`: {said.getvalue().strip().splitlines()[-1]}"
     return None
 
 
