@@ -8,7 +8,7 @@ runtime raises that threshold, unless the program has chosen one of its own, and
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,7 +17,7 @@ PYTHON_DEFAULTS: Final = frozenset({(700, 10, 10), (2000, 10, 0), (2000, 10, 10)
 
 
 @contextmanager
-def collecting_after(objects: int | None) -> Iterator[None]:
+def collecting_after(objects: int | None) -> Generator[None]:
     """Collect after so many new objects while the body runs; None: leave Python's setting alone."""
     before = gc.get_threshold()
     if objects is None or before not in PYTHON_DEFAULTS:

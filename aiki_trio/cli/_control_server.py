@@ -49,11 +49,13 @@ def control_path(database: Path) -> Path:
     return Path(f"{os.path.realpath(database)}-control")
 
 
-def start_control(runtime: Runtime, database: Path) -> None:
+async def start_control(runtime: Runtime, database: Path) -> None:
     """Serve the control socket in a runtime, under its root supervisor, until it stops.
 
+    Returns when commands can connect.
+
     Raises:
-        InvalidRequest: the path is too long for a socket.
+        InvalidRequest: the path is too long for a socket, or another file is there.
     """
     path = control_path(database)
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
@@ -62,9 +64,12 @@ def start_control(runtime: Runtime, database: Path) -> None:
             f"{PATH_BYTES_MAX} bytes; put the database where the path is shorter"
         )
         raise InvalidRequest(message)
+    _remove_left_over(path)
+    listening = trio.Event()
     runtime.system.root.start_child(
-        ChildSpec("control", lambda: ControlActor(path, runtime.port_for))
+        ChildSpec("control", lambda: ControlActor(path, runtime.port_for, listening))
     )
+    await listening.wait()
 
 
 # --- What can be asked ----------------------------------------------------------------------------
@@ -113,6 +118,7 @@ class ControlActor(Actor[Never]):
     kind: ClassVar[str] = "control"
     path: Path
     port_for: Callable[[str], ClientPort]
+    listening: trio.Event
     answered: int = field(default=0, init=False)
     _listener: trio.SocketListener = field(init=False)
     _open: int = field(default=0, init=False)
@@ -121,6 +127,7 @@ class ControlActor(Actor[Never]):
         """Listen before anything else is served, so that who is told the path can connect."""
         self._listener = await _listen(self.path)
         context.start_soon(trio.serve_listeners, self._serve, [self._listener])
+        self.listening.set()
 
     async def stopping(self, reason: StopReason) -> None:  # noqa: ARG002
         """Take no more connections, and leave no file behind."""

@@ -69,7 +69,7 @@ async def _serve(settings: CliSettings, workflows: tuple[AnyWorkflow, ...], outp
             settings=runtime_settings(settings),
             namespace=settings.namespace,
         ) as runtime:
-            start_control(runtime, settings.database_path)
+            await start_control(runtime, settings.database_path)
             async with trio.open_nursery() as printing:
                 printing.start_soon(_print_changes, runtime, output)
                 keys = ", ".join(workflow.key for workflow in workflows)

@@ -5,6 +5,7 @@ A new adapter joins by one line in `ADAPTERS`; nothing in the tests names one.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,15 @@ from aiki_actors.engine import (
     RunCreated,
     RunQueued,
 )
-from aiki_actors.storage import Change, MemoryStorage, SqliteSettings, Storage, open_sqlite
+from aiki_actors.storage import (
+    Change,
+    MemoryStorage,
+    SqliteSettings,
+    SqliteStorage,
+    Storage,
+    open_sqlite,
+)
+from aiki_actors.storage.sqlite._writer import CallRequest
 from aiki_sdk.protocol import Priority, RunStatus
 
 Opens: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Storage]]
@@ -128,3 +137,12 @@ def notice(source_id: str, seq: int, number: int, target_id: str) -> Notice:
 def settle(run_id: str, seq: int, *notice_ids: str) -> Change:
     """Make a change without entries that settles notices."""
     return Change(run_id, seq, (), settled=notice_ids)
+
+
+async def on_writer(storage: SqliteStorage, call: Callable[[sqlite3.Connection], object]) -> None:
+    """Run something in the writing thread, in its turn."""
+    request = CallRequest(lambda connection: (call(connection), None)[1])
+    storage._writer.submit(request)
+    await request.done.wait()
+    if request.error is not None:
+        raise request.error

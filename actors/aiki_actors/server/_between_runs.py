@@ -26,10 +26,14 @@ def passed_on(state: e.RunState, notice: e.Notice) -> e.Notice | None:
     if outcome is None or outcome.continued_as is None or not isinstance(command, _PASSED_ON):
         return None
     # Taken before the run continued; delivered again, it must not reach the successor too.
-    if isinstance(command, e.AcceptEvent) and command.reference_id is not None:
-        if (command.name, command.reference_id) in state.references:
-            return None
+    if isinstance(command, e.AcceptEvent) and _taken(state, command):
+        return None
     return evolve(notice, id=f"{notice.id}+", target_id=outcome.continued_as)
+
+
+def _taken(state: e.RunState, event: e.AcceptEvent) -> bool:
+    reference = event.reference_id
+    return reference is not None and (event.name, reference) in state.references
 
 
 async def superseded(storage: Storage, create: e.CreateRun) -> str | None:

@@ -7,6 +7,7 @@ else in the loop is a failed attempt.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar, cast
@@ -89,7 +90,10 @@ class AsyncioLoop:
 def _open_loop(task: str) -> AbstractAsyncContextManager[_Loop]:
     """Return a loop that is not entered yet; raises `InvalidRequest` without trio-asyncio."""
     try:
-        import trio_asyncio
+        with warnings.catch_warnings():
+            # From Python 3.12 on it is warned of a class that trio-asyncio still names.
+            warnings.filterwarnings("ignore", ".*ChildWatcher.*", DeprecationWarning)
+            import trio_asyncio
     except ModuleNotFoundError as error:
         if error.name != "trio_asyncio":
             raise

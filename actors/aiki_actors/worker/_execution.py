@@ -10,6 +10,9 @@ Every durable operation is a call with an address, a branch and an index. `perfo
 * Eviction is not cancellation: after it every operation raises `RunEvicted`, shielded or not, and
   nothing reaches the journal.
 
+Length: the fields and the two ways of making a call belong together; what is said to the server is
+in `_speaking.py`, and what is chosen next in `_sequencer.py`.
+
 Invariant: entries come in by `feed` alone, in order of seq, whichever side they came from.
 """
 

@@ -188,7 +188,7 @@ def test_an_event_that_comes_after_the_time_is_kept_for_the_next_wait() -> None:
 
 def test_of_two_things_that_come_at_once_the_one_journaled_first_counts() -> None:
     """While it is paused the run times out, then its wait takes an event; it hears both at once."""
-    commands = [(1.0, e.PauseRun()), (4.0, e.ResumeRun())]
+    commands: list[tuple[float, e.Command]] = [(1.0, e.PauseRun()), (4.0, e.ResumeRun())]
     plan = Plan([(3.0, "go", 7)], commands, jitter=False)
     life = live(patience, (2.5, "event"), plan)
     assert output(life) == [True, True, 1]
