@@ -165,7 +165,8 @@ class FakeServer:
     _holder: bool = field(default=False, init=False)
 
     def _commit(self, made: Sequence[e.Entry], pushed: Sequence[e.Entry] = ()) -> None:
-        if made:
+        if made and not self.ended.is_set():
+            # A failed run still hears how its children end: a crash after its end means nothing.
             self.cuts.append(self.state.seq)
         if pushed and self._holder:
             self.nursery.start_soon(self._push, tuple(pushed))
@@ -269,7 +270,13 @@ class FakeServer:
 
 @define(eq=False)
 class Life:
-    """How one life of a run went: its journal so far, and where it may be cut."""
+    """How one life of a run went: its journal so far, and where it may be cut.
+
+    Attributes:
+        journal: all of it; children of a failed run may have ended after the run.
+        cuts: the seq after each change; the last is that of the change that ended the run.
+
+    """
 
     journal: tuple[e.Entry, ...]
     cuts: tuple[int, ...]
@@ -277,7 +284,7 @@ class Life:
 
     @property
     def before_end(self) -> tuple[e.Entry, ...]:
-        """The journal without the change that ended the run."""
+        """The journal without the change that ended the run, and what came after it."""
         return self.journal[: self.cuts[-2] if len(self.cuts) > 1 else 0]
 
 

@@ -17,7 +17,13 @@ from aiki_sdk import workflow
 from aiki_sdk._run import Run
 from tests.unit.worker.fake_server import RUN_ID, Plan, live
 from tests.unit.worker.programs import Step, observe, program, work
-from tests.unit.worker.test_replay_properties import check_ended, check_replays, execute
+from tests.unit.worker.test_replay_properties import (
+    check_ended,
+    check_replays,
+    execute,
+    outcome_of,
+    recorded_tasks,
+)
 
 LONG_RETRY: list[Step] = [["slow", 1, 0, 2, True]]
 RETRY_BESIDE_A_WAIT: list[Step] = [
@@ -39,6 +45,10 @@ EVENTS_AND_SLEEPS: list[Step] = [
         [["take", "stop", 2], ["work", 1, 1, 1, True]],
     ],
     ["take", "stop", None],
+]
+CHILD_OUTLIVES_FAILURE: list[Step] = [
+    ["work", 1, 1, 0, True],
+    ["gather", [["kid", 1, 8, False, None, None]], [["work", 0, 2, 3, False]]],
 ]
 SENDS = ((0.0, "go", 1), (0.1, "go", 2), (0.1, "stop", 3), (0.3, "go", 4), (0.35, "stop", 5))
 
@@ -65,6 +75,26 @@ def test_without_a_crash_no_attempt_is_executed_twice(steps: list[Step], warm_ma
         check_ended(life)
         assert Counter(executed) == attempts_journaled(life.journal)
         check_replays(steps, plan, life, seen if warm_max else None)
+
+
+def test_a_child_that_ends_after_its_parent_failed_changes_no_replay_of_the_parent() -> None:
+    for seed in range(10):
+        plan = Plan(seed=seed)
+        life, seen, _executed = execute(CHILD_OUTLIVES_FAILURE, plan)
+        check_ended(life)
+        kinds = [type(entry.body) for entry in life.journal]
+        assert kinds.index(e.RunFailed) < kinds.index(e.ChildEnded)
+        assert e.RunFailed not in kinds[: len(life.before_end)]
+        assert seen == ["/0 1"]
+        for number, cut in enumerate(life.cuts[:-1]):
+            resumed, seen_again, executed = execute(
+                CHILD_OUTLIVES_FAILURE, plan, number + 1, life, cut
+            )
+            check_ended(resumed)
+            assert outcome_of(resumed) == outcome_of(life)
+            assert seen_again == seen
+            assert not recorded_tasks(life.journal[:cut]) & set(executed)
+            check_replays(CHILD_OUTLIVES_FAILURE, plan, resumed, seen)
 
 
 def test_what_was_called_after_a_cancellation_is_not_given_to_an_equal_call_before_it() -> None:
