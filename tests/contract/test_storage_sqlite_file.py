@@ -14,7 +14,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-import trio.testing
 
 from aiki_actors.engine import RunQueued
 from aiki_actors.storage import (

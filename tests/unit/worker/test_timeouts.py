@@ -95,10 +95,10 @@ def kinds(life: Life) -> list[str]:
     return [entry.body.kind for entry in life.journal]
 
 
-WHATS = ["task", "sleep", "event", "branches", "tasks", "local"]
+PROGRAMS = ["task", "sleep", "event", "branches", "tasks", "local"]
 
 
-@pytest.mark.parametrize("what", WHATS)
+@pytest.mark.parametrize("what", PROGRAMS)
 def test_what_is_inside_ends_when_the_time_is_over(what: str) -> None:
     """By the server's time, and to the microsecond: whatever happens, the timeout is a wait."""
     life = live(patience, (2.5, what), Plan(jitter=False))
@@ -108,7 +108,7 @@ def test_what_is_inside_ends_when_the_time_is_over(what: str) -> None:
     assert reached.at - started.at == 2.5 * e.SECOND
 
 
-@pytest.mark.parametrize("what", [*WHATS, "nothing"])
+@pytest.mark.parametrize("what", [*PROGRAMS, "nothing"])
 def test_a_timeout_that_does_not_fire_leaves_no_trace_but_its_end(what: str) -> None:
     life = live(patience, (50, what), Plan([(3.0, "go", 1)], jitter=False))
     assert output(life) == [False, False, 1]
@@ -117,7 +117,7 @@ def test_a_timeout_that_does_not_fire_leaves_no_trace_but_its_end(what: str) -> 
     assert kinds(life).count("timeout-started") == (0 if what == "nothing" else 1)
 
 
-@pytest.mark.parametrize("what", WHATS)
+@pytest.mark.parametrize("what", PROGRAMS)
 @pytest.mark.parametrize("seconds", [2.5, 50, 0])
 def test_a_run_resumed_from_any_point_goes_the_same_way(what: str, seconds: float) -> None:
     """The deadline is recorded with the first operation inside: a crash does not prolong it."""
