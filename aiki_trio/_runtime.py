@@ -137,6 +137,7 @@ class Runtime:
             self.ids,
             self.now,
             importlib.metadata.version("aiki-trio"),
+            self.settings.on_divergence,
         )
 
     def tree(self) -> TreeNode:

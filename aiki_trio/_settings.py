@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Literal
 
 from attrs import Factory, frozen
 
@@ -24,6 +25,9 @@ class RuntimeSettings:
         sqlite: how a SQLite database is opened (durability above all).
         mailbox_max: messages that may wait for one run.
         write_max: changes that may wait for the storage actor; further ones wait for room.
+        on_divergence: what becomes of a run whose code no longer fits its journal, where its
+            workflow does not say: `fail` ends it; `stall` keeps it, so that the code can be put
+            right and the run requeued.
         collect_after: new objects after which Python looks for cyclic garbage, see `_garbage.py`;
             None: as often as it does by itself.
         blocked_after: how long code may block the event loop before it is reported; None: never.
@@ -37,5 +41,6 @@ class RuntimeSettings:
     sqlite: SqliteSettings = Factory(SqliteSettings)
     mailbox_max: int = 256
     write_max: int = 10_000
+    on_divergence: Literal["fail", "stall"] = "fail"
     collect_after: int | None = 50_000
     blocked_after: timedelta | None = timedelta(seconds=2)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from aiki_sdk import (
     AikiError,
@@ -355,6 +356,21 @@ async def test_a_diverged_run_stalls_and_goes_on_once_the_code_is_mended(
         await handle.requeue()
         assert await handle.result() == "oldx"
         assert log == ["begin old", "end old"]
+
+
+async def test_what_a_divergence_does_follows_the_settings_where_the_workflow_does_not_say(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = ["old"]
+    code = changing(version, None)
+    settings = evolve(settings_with(warm_max=0), on_divergence="stall")
+    async with virtual_runtime(code, settings=settings) as runtime:
+        handle = await runtime.client.start(code)
+        await handle.wait("awaiting_event", timeout=5)
+        version[0] = "new"
+        with caplog.at_level(logging.CRITICAL, "aiki.worker"):
+            await handle.send(pay, "x")
+            await handle.wait("stalled", timeout=5)
 
 
 async def test_the_stream_of_updates_is_complete_and_without_a_gap(

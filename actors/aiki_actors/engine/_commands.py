@@ -2,7 +2,7 @@
 
 A command changes nothing by itself: `decide` says which journal entries it means in a state, or
 why it is refused. Commands of a worker carry the claim (`ClaimRef`) under which they are spoken.
-Durations and times are `Micros`. The wire form of the worker's commands is in `worker/_wire.py`.
+Durations and times are `Micros`.
 """
 
 from __future__ import annotations

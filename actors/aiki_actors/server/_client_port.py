@@ -26,6 +26,7 @@ from aiki_sdk import (
     WorkflowRegistry,
 )
 from aiki_sdk._question import mailbox_of_question
+from aiki_sdk._workflow import OnDivergence
 from aiki_sdk.payload import is_sealed
 from aiki_sdk.protocol import (
     BATCH_MAX,
@@ -95,6 +96,7 @@ class ServerClientPort:
     ids: Ids
     now: Callable[[], e.Micros]
     version: str = ""
+    on_divergence: OnDivergence = "fail"
 
     async def start(self, request: StartRequest) -> StartResult:
         """Start a run, or find the one that the reference id names; see `ClientPort.start`."""
@@ -131,7 +133,7 @@ class ServerClientPort:
             timeout=None if timeout_s is None else e.Micros(round(timeout_s * e.SECOND)),
             start_at=start_at,
             cancel_grace=e.Micros(round(settings.cancel_grace_s * e.SECOND)),
-            stall_on_divergence=settings.on_divergence == "stall",
+            stall_on_divergence=(settings.on_divergence or self.on_divergence) == "stall",
             events=workflow.mailboxes,
         )
 

@@ -33,6 +33,7 @@ from aiki_sdk import (
 )
 from aiki_sdk._addresses import child_wait_address, local_address, sleep_address
 from aiki_sdk._run import ChildOptions, RunFacts
+from aiki_sdk._workflow import OnDivergence
 from aiki_sdk.protocol import RunStatus, Slept
 
 from ._branches import Branch
@@ -246,10 +247,16 @@ class Operations(MessageOperations, FlowOperations):
             retry=(options.retry or settings.retry).to_json(),
             timeout=None if timeout_s is None else e.Micros(round(timeout_s * e.SECOND)),
             cancel_grace=e.Micros(round(settings.cancel_grace_s * e.SECOND)),
-            stall_on_divergence=settings.on_divergence == "stall",
+            stall_on_divergence=self._stalls(settings.on_divergence),
             events=workflow.mailboxes,
             depth=self._spec.depth + 1,
         )
+
+    def _stalls(self, on_divergence: OnDivergence | None) -> bool:
+        """Say what a child does when it diverges: as its workflow says, else as its parent."""
+        if on_divergence is None:
+            return self._spec.stall_on_divergence
+        return on_divergence == "stall"
 
     async def child_result(
         self, workflow: Workflow[..., Any], child_id: str, micros: int | None
