@@ -210,7 +210,23 @@ class Runtime:
         )
 
     def _make_keeper(self) -> Keeper:
-        return Keeper(self.storage, self.runs, self.dispatcher, self.now, self.settings.keeper)
+        return Keeper(
+            self.storage,
+            self.runs,
+            self.dispatcher,
+            self.now,
+            self.settings.keeper,
+            self._retentions_s,
+        )
+
+    def _retentions_s(self) -> dict[str, float]:
+        """Return how long workflows that say so keep their ended runs; of versions, the longest."""
+        kept: dict[str, float] = {}
+        for workflow in self.registry:
+            retention_s = workflow.settings.retention_s
+            if retention_s is not None:
+                kept[workflow.name] = max(retention_s, kept.get(workflow.name, 0.0))
+        return kept
 
     def _next_keeper(self) -> Keeper:
         """Return a keeper for a start or restart; who waits for recovery waits for any of them."""

@@ -128,7 +128,7 @@ async def changing(
 
 def quiet_settings(settings: CliSettings) -> RuntimeSettings:
     """Return the settings of a runtime that must not decide anything by itself."""
-    keeper = evolve(KeeperSettings(), undelivered_max=NEVER, retention=None)
+    keeper = evolve(KeeperSettings(), undelivered_max=NEVER, retention=None, own_retention=False)
     sqlite = SqliteSettings(synchronous=settings.synchronous)
     return RuntimeSettings(keeper=keeper, sqlite=sqlite, blocked_after=None)
 

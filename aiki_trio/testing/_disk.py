@@ -139,11 +139,24 @@ class Gate:
         return await self._ask(partial(self.storage.notices, limit=limit, after=after))
 
     async def delete_ended(
-        self, *, before: Micros, limit: int, namespace: str | None = None
+        self,
+        *,
+        before: Micros,
+        limit: int,
+        namespace: str | None = None,
+        workflow: str | None = None,
+        excluding: Sequence[str] = (),
     ) -> int:
         """Delete runs that ended before a time; see `Storage.delete_ended`."""
         return await self._ask(
-            partial(self.storage.delete_ended, before=before, limit=limit, namespace=namespace)
+            partial(
+                self.storage.delete_ended,
+                before=before,
+                limit=limit,
+                namespace=namespace,
+                workflow=workflow,
+                excluding=excluding,
+            )
         )
 
     async def size_bytes(self) -> int:

@@ -63,7 +63,14 @@ FOREVER: Final = timedelta(days=365 * 1_000)
 TEST_SETTINGS: Final = RuntimeSettings(
     # The sweeps of a server wake it every few seconds, which would make a skipped year slow. What
     # they find is due to a crash, so they are frequent after the start of a life and rare later.
-    keeper=KeeperSettings(sweep_s=1.0, sweep_max_s=1e9, retention=None, undelivered_max=FOREVER),
+    # Time is skipped, but what a test looks at afterwards must still be there.
+    keeper=KeeperSettings(
+        sweep_s=1.0,
+        sweep_max_s=1e9,
+        retention=None,
+        own_retention=False,
+        undelivered_max=FOREVER,
+    ),
     timers=TimerSettings(clock_check=None, coalesce=timedelta(0)),
     blocked_after=None,
 )

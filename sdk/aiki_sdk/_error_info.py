@@ -7,12 +7,13 @@ names and text only.
 """
 
 import traceback as tracebacks
+from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
 
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from aiki_sdk._json import JsonValue
 
@@ -27,6 +28,12 @@ DEPTH_MAX: Final = 10
 
 GROUP_MAX: Final = 16
 """Errors of one exception group that are kept; the rest are counted."""
+
+LEAVES_MAX: Final = 4
+"""Errors of a group that its message names; the details have more."""
+
+LEAF_BYTES_MAX: Final = 1024
+"""Of each of them. Together they leave room for the group's own text."""
 
 _CUT: Final = "…"
 
@@ -44,7 +51,8 @@ class ErrorInfo:
 
     Attributes:
         type: its class, as `type_name` gives it.
-        message: its text, at most 8 KiB.
+        message: its text, at most 8 KiB; that of a group goes on with the errors in it, four at
+            most: `Exceptions from Trio nursery (1 sub-exception): ValueError: boom`.
         traceback: its own frames as text, at most 32 KiB, or None if it was never raised.
         cause: `__cause__`, or `__context__` if that was not suppressed.
         code: the stable code, if it is an `AikiError`.
@@ -120,7 +128,7 @@ def _describe(error: BaseException, levels: int, seen: frozenset[int]) -> ErrorI
         details = _describe_group(error, levels - 1, seen)
     return ErrorInfo(
         type=type_name(type(error)),
-        message=cut_text(_message(error), MESSAGE_BYTES_MAX),
+        message=cut_text(_message(error) + _leaves_text(error), MESSAGE_BYTES_MAX),
         traceback=_traceback(error),
         cause=_describe(cause, levels - 1, seen) if cause is not None and follow else None,
         code=known.code if known is not None else None,
@@ -143,6 +151,33 @@ def _message(error: BaseException) -> str:
         return str(error)
     except Exception as broken:  # noqa: BLE001  # somebody's __str__; the error must be kept anyway
         return f"<no text: __str__ raised {type_name(type(broken))}>"
+
+
+def _leaves(error: BaseException) -> "Iterator[BaseException]":
+    """Return the errors of a group and of the groups in it, in order."""
+    pending = [error]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", one)
+            pending.extend(reversed(group.exceptions))
+        else:
+            yield one
+
+
+def _leaves_text(error: BaseException) -> str:
+    """Say what a group is about: its own text only counts what is in it."""
+    if not isinstance(error, BaseExceptionGroup):
+        return ""
+    leaves = _leaves(cast("BaseExceptionGroup[BaseException]", error))
+    named = [_leaf_text(leaf) for leaf in islice(leaves, LEAVES_MAX)]
+    more = sum(1 for _ in leaves)
+    return ": " + "; ".join([*named, *([f"and {more} more"] if more else [])])
+
+
+def _leaf_text(error: BaseException) -> str:
+    message, name = _message(error), type_name(type(error))
+    return cut_text(f"{name}: {message}" if message else name, LEAF_BYTES_MAX)
 
 
 def _traceback(error: BaseException) -> str | None:

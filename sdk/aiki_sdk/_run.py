@@ -137,7 +137,12 @@ class RunPort(FlowPort, MessagePort, Protocol):
 
 @frozen
 class ChildRun(Generic[R_co]):
-    """A child that a workflow has started; a handle for the parent's own code."""
+    """A child that a workflow has started; a handle for the parent's own code.
+
+    Attributes:
+        id: the child's run id, unless its reference id named a run already; see `Run.start_child`.
+        workflow: what it runs.
+    """
 
     id: str
     workflow: Workflow[..., R_co]
@@ -321,6 +326,11 @@ class Run(RunFlow, RunMessages):
         **kwargs: Any,
     ) -> ChildRun[R]:
         """Start a child run, once, and go on without waiting for it.
+
+        The id of a child is chosen before the child exists. Where `reference_id` names a run
+        already and `on_conflict` lets this one wait for that run, the id is only this run's own
+        name for it: `ChildRun.result()` follows the existing run, but no run has the id that
+        `ChildRun.id` and `RunInfo.children` show. ``client.find(workflow, reference_id)`` finds it.
 
         Args:
             workflow: what to run.

@@ -72,7 +72,8 @@ class TaskSettings:
         timeout_s: seconds that one attempt may take; None: any time.
         heartbeat_timeout_s: seconds that may pass between heartbeats; None: no heartbeats needed.
         runtime: where the function runs.
-        pool: the workers that run it; None: those that run the workflow.
+        pool: the workers that are to run it; None: those that run the workflow. Without effect in
+            this version: see `task`.
         at_most_once: never run it again if its worker was lost half-way.
     """
 
@@ -134,7 +135,8 @@ class TaskDefinition(Generic[P, R_co]):
             retry: another policy.
             timeout: seconds or a timedelta for one attempt; None takes the limit away.
             heartbeat_timeout: seconds or a timedelta between heartbeats; None takes it away.
-            pool: the workers that run it; None: those that run the workflow.
+            pool: the workers that are to run it; None: those that run the workflow. Without effect
+                in this version: see `task`.
 
         Raises:
             InvalidRequest: naming the option and its value.
@@ -299,7 +301,9 @@ def task(
             `current_task().heartbeat()`.
         runtime: `trio` or `asyncio` for `async def`, `thread` or `process` for `def`. Default:
             `trio` and `thread`.
-        pool: the workers that run it. Default: those that run the workflow.
+        pool: the workers that are to run it. Default: those that run the workflow. Without effect
+            in this version: a task runs in the worker of its workflow, which warns once in its log.
+            To route work to a pool, give it to a child: ``run.start_child(..., pool=...)``.
         at_most_once: journal the start first, and fail with `OutcomeUnknown` instead of running it
             again when its worker was lost.
         upcast: makes the JSON of today's return type of an older recorded result.

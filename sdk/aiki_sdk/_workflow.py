@@ -244,8 +244,8 @@ def workflow(
         questions: the questions that its runs may be asked.
         cancel_grace: seconds or a timedelta that a cancelled run has for its compensations.
         on_divergence: `fail` or `stall`. Default: as the server's settings say.
-        retention: seconds or a timedelta that ended runs are kept. Default: as the server's
-            settings say.
+        retention: seconds or a timedelta that ended runs are kept; of several versions that say so,
+            the longest counts. Default: as the server's settings say.
 
     Raises:
         InvalidRequest: naming the option and its value, or what is wrong with the function.

@@ -543,6 +543,29 @@ async def test_deletion_is_bounded_and_takes_the_oldest_first(storage: Storage) 
     assert await ids(storage) == ["run_2", "run_1", "run_0"]
 
 
+async def test_deletion_can_be_of_one_workflow_or_of_all_but_some(storage: Storage) -> None:
+    names = ("audit", "order", "refund", "order", "audit", "sync")
+    await storage.append(
+        [
+            create(f"run_{n}", ended_at=at(9 - n), workflow=name, namespace=namespace)
+            for n, name in enumerate(names)
+            for namespace in ("other" if n == 3 else "default",)
+        ]
+    )
+    late = at(99)
+    assert await storage.delete_ended(before=at(5), limit=9, workflow="audit") == 0
+    assert await storage.delete_ended(before=at(6), limit=9, workflow="audit") == 1
+    assert await storage.delete_ended(before=late, limit=9, workflow="order", namespace="x") == 0
+    assert await storage.delete_ended(before=late, limit=1, workflow="order") == 1
+    assert await storage.run("run_3") is None, "the oldest of that workflow"
+    keep = ("audit", "sync", "unknown")
+    assert await storage.delete_ended(before=late, limit=1, excluding=keep) == 1
+    assert await ids(storage) == ["run_5", "run_1", "run_0"]
+    assert await storage.delete_ended(before=late, limit=9, excluding=keep) == 1
+    assert await storage.delete_ended(before=late, limit=9, workflow="sync", excluding=keep) == 0
+    assert await ids(storage) == ["run_5", "run_0"]
+
+
 async def test_a_deleted_run_can_be_created_again(storage: Storage) -> None:
     await storage.append([create("run_1", ended_at=NOW, labels={"k": "v"})])
     await storage.delete_ended(before=at(1), limit=1)

@@ -88,14 +88,10 @@ class Model:
             self.owed.pop(settled, None)
         return Appended()
 
-    def delete_ended(self, before: Micros, limit: int, namespace: str | None) -> int:
+    def delete_ended(self, which: Deletion) -> int:
         ended = sorted(
-            (run.ended_at, run.run_id)
-            for run in self.rows.values()
-            if run.ended_at is not None
-            and run.ended_at < before
-            and namespace in {None, run.namespace}
-        )[:limit]
+            (run.ended_at or 0, run.run_id) for run in self.rows.values() if which.takes(run)
+        )[: which.limit]
         for _, run_id in ended:
             del self.rows[run_id], self.journals[run_id]
             self.holders.discard(run_id)
@@ -194,11 +190,30 @@ class Deletion:
     before: Micros
     limit: int
     namespace: str | None
+    workflow: str | None
+    excluding: tuple[str, ...]
+
+    def takes(self, run: Projection) -> bool:
+        """Whether it is about this run."""
+        return (
+            run.ended_at is not None
+            and run.ended_at < self.before
+            and self.namespace in {None, run.namespace}
+            and self.workflow in {None, run.workflow}
+            and run.workflow not in self.excluding
+        )
 
 
 operations: Final = st.lists(
     st.lists(moves, min_size=1, max_size=6)
-    | st.builds(Deletion, offsets, st.integers(1, 3), st.sampled_from((None, "default", "other"))),
+    | st.builds(
+        Deletion,
+        offsets,
+        st.integers(1, 3),
+        st.sampled_from((None, "default", "other")),
+        st.sampled_from((None, None, "order", "refund")),
+        st.sampled_from(((), (), ("order",), ("refund", "unknown"))),
+    ),
     max_size=8,
 )
 filters: Final = st.builds(
@@ -308,10 +323,15 @@ async def check_sweeps(storage: Storage, model: Model) -> None:
 
 
 async def play_deletion(operation: Deletion, model: Model, storages: Sequence[Storage]) -> None:
-    before, limit, namespace = operation.before, operation.limit, operation.namespace
-    answer = model.delete_ended(before, limit, namespace)
+    answer = model.delete_ended(operation)
     for storage in storages:
-        deleted = await storage.delete_ended(before=before, limit=limit, namespace=namespace)
+        deleted = await storage.delete_ended(
+            before=operation.before,
+            limit=operation.limit,
+            namespace=operation.namespace,
+            workflow=operation.workflow,
+            excluding=operation.excluding,
+        )
         assert deleted == answer
 
 

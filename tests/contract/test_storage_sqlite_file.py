@@ -156,6 +156,7 @@ STATEMENTS = {
     "due-after": queries.DUE_AFTER,
     "claimed": queries.CLAIMED,
     "notices": queries.NOTICES,
+    "ended-workflow": queries.NEXT_ENDED_WORKFLOW,
     "ended": queries.ENDED,
     "ended-in": queries.ENDED_IN,
     **{f"delete-{number}": text for number, text in enumerate(queries.DELETIONS)},

@@ -186,7 +186,7 @@ async def test_changing_goes_through_the_control_socket(aiki: Aiki, tmp_path: Pa
         assert fork["forked_from"] == run_id
         refused = await beside(aiki, "runs", "cancel", run_id, "--json")
         assert refused.code == ExitCode.REFUSED
-        assert json.loads(refused.err)["error"]["code"] == "illegal-transition"
+        assert json.loads(refused.err)["error"]["code"] == "run-ended"
         again = await beside(aiki, "runs", "cancel", fork["run_id"])
         assert again.code == ExitCode.OK
 

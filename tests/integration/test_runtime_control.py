@@ -141,6 +141,19 @@ async def test_a_pause_lets_the_running_task_finish_and_begins_nothing(
             await handle.pause()
 
 
+async def test_the_reason_of_a_pause_shows_while_it_lasts(autojump_clock: object) -> None:
+    async with virtual_runtime(two_steps) as runtime:
+        handle = await runtime.client.start(two_steps, False)
+        for reason in ("audit", None, "audit again"):
+            await handle.pause(reason)
+            assert (await handle.info()).reason == reason
+            await handle.resume()
+            assert (await handle.info()).reason is None
+        await handle.pause("audit")
+        await handle.terminate("over")
+        assert (await handle.info()).reason == "over"
+
+
 async def test_a_pause_that_is_lifted_at_once_interrupts_nothing(autojump_clock: object) -> None:
     async with virtual_runtime(two_steps) as runtime:
         handle = await runtime.client.start(two_steps, False)

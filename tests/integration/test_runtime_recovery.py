@@ -14,7 +14,16 @@ import trio
 from attrs import evolve
 
 from aiki_actors.storage import AppendResult, Change, MemoryStorage
-from aiki_sdk import Event, Retry, RunFailed, StorageLocked, UnknownOutcome, task, workflow
+from aiki_sdk import (
+    AikiError,
+    Event,
+    Retry,
+    RunFailed,
+    StorageLocked,
+    UnknownOutcome,
+    task,
+    workflow,
+)
 from aiki_sdk._run import Run
 from aiki_sdk.protocol import RunStatus
 from tests.integration.runtimes import VIRTUAL, file_runtime, kinds, virtual_runtime
@@ -211,6 +220,29 @@ async def test_a_write_that_fails_or_whose_outcome_is_unknown_loses_nothing(
             assert [entry.seq for entry in history] == list(range(1, len(history) + 1))
             assert [e.kind for e in history].count("run-completed") == 1
             assert sorted(log) == ["one", "three", "two"]
+
+
+async def test_who_only_looks_at_a_run_is_not_told_of_the_failed_write_of_another(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.CRITICAL):
+        async with virtual_runtime(steady) as runtime:
+            handle = await runtime.client.start(steady)
+            await handle.wait("awaiting_event", timeout=10)
+            Unkind(["before"]).install(monkeypatch)
+            refused: list[AikiError] = []
+
+            async def send() -> None:
+                try:
+                    await handle.send(pay, "paid")
+                except AikiError as error:
+                    refused.append(error)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                nursery.start_soon(handle.info)
+            assert [type(error) for error in refused] == [StorageLocked]
+            assert (await handle.info()).status == "awaiting_event"
 
 
 async def test_code_that_blocks_the_loop_is_reported_with_its_run(

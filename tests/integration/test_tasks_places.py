@@ -34,6 +34,28 @@ def _nothing_seen() -> None:
     seen.clear()
 
 
+@task(pool="gpu")
+async def render(page: int) -> int:
+    return page
+
+
+@workflow(name="pooled", version="1.0.0")
+async def pooled(run: Run) -> list[int]:
+    return [await render(1), await render(2), await render.options(pool="cpu")(3)]
+
+
+async def test_a_pool_of_a_single_task_is_said_to_have_no_effect_once(
+    caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    with caplog.at_level(logging.WARNING, "aiki.worker"):
+        async with virtual_runtime(pooled) as runtime:
+            handles = [await runtime.client.start(pooled) for _ in range(2)]
+            assert [await handle.result() for handle in handles] == [[1, 2, 3], [1, 2, 3]]
+    (warning,) = caplog.messages
+    assert warning.startswith("task 'render' asks for pool 'gpu'")
+    assert "cannot be routed to another pool in this version" in warning
+
+
 # --- Threads --------------------------------------------------------------------------------------
 
 

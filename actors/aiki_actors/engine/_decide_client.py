@@ -20,7 +20,9 @@ from ._decision import (
     Rejected,
     Rule,
     become_ready,
+    forbidden,
     illegal,
+    mailbox_words,
     undeclared,
     wake,
 )
@@ -61,10 +63,9 @@ def _accept_event(state: RunState, command: c.AcceptEvent, by: Circumstances) ->
     if command.reference_id is not None and key in state.references:
         return NOTHING
     if state.phase.terminal:
-        message = (
-            f"cannot send event {command.name!r} to run {state.run_id}: it is {status_of(state)}"
-        )
-        return Rejected("run-ended", message)
+        what = f"send {mailbox_words(command.name)}"
+        message = f"cannot {what} to run {state.run_id}: it is {status_of(state)}"
+        return forbidden(state, what, message)
     declared = state.spec.events
     if declared is not None and command.name not in declared:
         return undeclared(state, command.name, "is sent")

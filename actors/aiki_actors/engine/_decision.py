@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import Factory, frozen
+
+from aiki_sdk import JsonValue
 
 from . import _entries as e  # pyright: ignore[reportPrivateUsage]
 from ._entries import Body, Micros
@@ -16,10 +18,11 @@ from ._transitions import Phase
 
 @frozen
 class Rejected:
-    """Why a command is refused: a stable code and a sentence for people."""
+    """Why a command is refused: a stable code, a sentence for people, its facts for programs."""
 
     code: str
     message: str
+    details: Mapping[str, JsonValue] = Factory(lambda: dict[str, JsonValue]())
 
 
 @frozen
@@ -51,14 +54,32 @@ def illegal(state: RunState, what: str, instead: str = "") -> Rejected:
     """Refuse a command because of the run's status, which the message names."""
     hint = f"; {instead}" if instead else ""
     message = f"cannot {what} run {state.run_id}: it is {status_of(state)}{hint}"
-    return Rejected("illegal-transition", message)
+    return forbidden(state, what, message)
+
+
+def forbidden(state: RunState, what: str, message: str) -> Rejected:
+    """Refuse what the run's status forbids; a run that has ended is told apart."""
+    code = "run-ended" if state.phase.terminal else "illegal-transition"
+    details = {"command": what, "status": str(status_of(state)), "run_id": state.run_id}
+    return Rejected(code, message, details)
+
+
+def _mailbox(mailbox: str) -> tuple[str, str]:
+    """Return whether a mailbox is that of an `event` or a `question`, and the name of that."""
+    name = mailbox.removeprefix(QUESTION_MARK)
+    return ("event" if name == mailbox else "question"), name
+
+
+def mailbox_words(mailbox: str) -> str:
+    """Name what is sent to a mailbox: `event 'paid'`, `question 'status'`."""
+    kind, name = _mailbox(mailbox)
+    return f"{kind} {name!r}"
 
 
 def undeclared(state: RunState, mailbox: str, what: str) -> Rejected:
     """Refuse an event or a question (its name begins with a mark) that nobody declared."""
-    name = mailbox.removeprefix(QUESTION_MARK)
-    asked = name != mailbox
-    kind = "question" if asked else "event"
+    kind, name = _mailbox(mailbox)
+    asked = kind == "question"
     known = [n for n in state.spec.events or () if n.startswith(QUESTION_MARK) == asked]
     names = ", ".join(n.removeprefix(QUESTION_MARK) for n in known) or "none"
     message = (

@@ -89,8 +89,13 @@ def _enter(state: RunState, phase: Phase, at: Micros) -> None:
         state.stalled = None
     if phase.terminal:
         state.ended_at = at
-        state.paused = False
+        _unpause(state)
         state.waits.clear()
+
+
+def _unpause(state: RunState) -> None:
+    state.paused = False
+    state.pause_reason = None
 
 
 def _progress(state: RunState) -> None:
@@ -260,19 +265,20 @@ def _watched(state: RunState, body: e.RunWatched, _entry: Entry) -> None:
     state.watchers[body.child_id] = body.watcher_id
 
 
-def _paused(state: RunState, _body: e.RunPaused, _entry: Entry) -> None:
+def _paused(state: RunState, body: e.RunPaused, _entry: Entry) -> None:
     state.paused = True
+    state.pause_reason = body.reason
 
 
 def _resumed(state: RunState, _body: e.RunResumed, entry: Entry) -> None:
-    state.paused = False
+    _unpause(state)
     if state.phase is Phase.QUEUED:
         state.ready_at = entry.at
 
 
 def _cancel_requested(state: RunState, body: e.CancelRequested, _entry: Entry) -> None:
     state.cancel = CancelState(body.reason, body.deadline, body.ancestor_id)
-    state.paused = False
+    _unpause(state)
 
 
 def _discard_failures(state: RunState) -> None:

@@ -97,6 +97,7 @@ class RunState:
         claims_lost: claims lost in a row without any progress between them.
         attempt: attempt of the whole run, from 1.
         tasks: per task call the attempts that failed so far, or SUCCEEDED or FAILED.
+        pause_reason: why, while `paused` and if the operator gave one.
         begun: per at-most-once task call the attempt that began and of which nobody knows how it
             ended; only an operator's retry of the run lets it begin again.
         settled: calls of this attempt that recorded a value or timed out; said again, they do
@@ -115,6 +116,7 @@ class RunState:
     seq: int = 0
     phase: Phase = Phase.NEW
     paused: bool = False
+    pause_reason: str | None = None
     created: RunCreated | None = None
     created_at: Micros = Micros(0)
     updated_at: Micros = Micros(0)
@@ -213,4 +215,7 @@ def status_of(state: RunState) -> RunStatus:
     for kind in _OPEN_ENDED:
         if kind in kinds:
             return _WAITING_STATUS[kind]
-    return RunStatus.AWAITING_EVENT
+    if state.waits:
+        return RunStatus.SLEEPING
+    # Its last wait was resolved by the entry before the one that makes it ready.
+    return RunStatus.QUEUED

@@ -10,7 +10,7 @@ Invariant: whatever the keeper repeats is harmless when it was not forgotten aft
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import ClassVar, Final, Never
 
@@ -41,6 +41,7 @@ class KeeperSettings:
         parallel: runs that are woken at the same time during recovery.
         undelivered_max: how long a ready run may stand unclaimed before it stalls.
         retention: how long ended runs are kept; None: for ever.
+        own_retention: whether `@workflow(retention=…)` counts instead for its runs.
 
     """
 
@@ -49,12 +50,19 @@ class KeeperSettings:
     parallel: int = 64
     undelivered_max: timedelta = timedelta(hours=24)
     retention: timedelta | None = timedelta(days=30)
+    own_retention: bool = True
     sweep_max_s: float | None = None
 
 
 @define(eq=False)
 class Keeper(Actor[Never]):
-    """Sweeps the database."""
+    """Sweeps the database.
+
+    Attributes:
+        retentions_s: returns for how many seconds ended runs are kept, by the name of each workflow
+            that says so itself.
+
+    """
 
     kind: ClassVar[str] = "keeper"
     storage: Storage
@@ -62,6 +70,7 @@ class Keeper(Actor[Never]):
     dispatcher: Dispatcher
     now: Callable[[], e.Micros]
     settings: KeeperSettings = field(factory=KeeperSettings)
+    retentions_s: Callable[[], Mapping[str, float]] = dict[str, float]
     recovered: trio.Event = field(factory=trio.Event)
     _owed: set[str] = field(factory=lambda: set[str](), init=False)
     _first: bool = field(default=True, init=False)
@@ -160,9 +169,17 @@ class Keeper(Actor[Never]):
 
     async def _ended_runs(self) -> None:
         """Delete runs that ended longer ago than they are kept."""
-        if self.settings.retention is None:
-            return
-        before = e.Micros(self.now() - self.settings.retention // timedelta(microseconds=1))
-        deleted = await self.storage.delete_ended(before=before, limit=self.settings.page)
+        settings, page = self.settings, self.settings.page
+        own = sorted(self.retentions_s().items()) if settings.own_retention else []
+        deleted = 0
+        for workflow, retention_s in own:
+            before = e.Micros(self.now() - round(retention_s * e.SECOND))
+            deleted += await self.storage.delete_ended(before=before, limit=page, workflow=workflow)
+        if settings.retention is not None:
+            before = e.Micros(self.now() - settings.retention // timedelta(microseconds=1))
+            excluding = [workflow for workflow, _ in own]
+            deleted += await self.storage.delete_ended(
+                before=before, limit=page, excluding=excluding
+            )
         if deleted:
             self._count("ended runs deleted", deleted)

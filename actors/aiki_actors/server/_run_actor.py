@@ -299,7 +299,7 @@ class RunActor(BatchActor[RunMessage]):
         claim = None if offer is None else offer.claim
         decision = e.decide(self.state, command, now, offer=claim, limits=services.limits)
         if isinstance(decision, e.Rejected):
-            return error_from_wire(decision.code, decision.message)
+            return error_from_wire(decision.code, decision.message, decision.details)
         made: list[e.Entry] = []
         for body in decision:
             held = self.state.claim
@@ -389,11 +389,22 @@ class RunActor(BatchActor[RunMessage]):
             self.services.dispatcher.withdraw(claim.worker_id)
         for reply, _entries in batch.answers:
             reply.fail(error)
-        for view in batch.views:
-            view.reply.fail(error)
+        if batch.views:
+            await self._show_durable(batch.views)
         if isinstance(error, ReferenceHeld):
             await self._settle_children(batch, error)
         self._context.passivate()
+
+    async def _show_durable(self, views: list[View]) -> None:
+        """Answer who only asked what the run is: that somebody's write failed is not their error."""
+        try:
+            await self._load()
+        except AikiError as error:
+            for view in views:
+                view.reply.fail(error)
+            return
+        for view in views:
+            view.reply.send(run_info(self.state) if self.state.seq else None)
 
     async def _settle_children(self, batch: Batch, error: ReferenceHeld) -> None:
         """Say what follows for a parent whose child's reference id names another run."""

@@ -38,7 +38,8 @@ def run_info(state: e.RunState) -> RunInfo:
     outcome = state.outcome or e.Outcome()
     cancel = state.cancel
     fork = spec.forked_from
-    reason = outcome.reason or state.stalled or (cancel.reason if cancel else None)
+    asked = state.pause_reason or (cancel.reason if cancel else None)
+    reason = outcome.reason or asked or state.stalled
     return RunInfo(
         id=state.run_id,
         namespace=spec.namespace,

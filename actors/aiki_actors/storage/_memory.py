@@ -286,7 +286,13 @@ class MemoryStorage:
         return found
 
     async def delete_ended(
-        self, *, before: Micros, limit: int, namespace: str | None = None
+        self,
+        *,
+        before: Micros,
+        limit: int,
+        namespace: str | None = None,
+        workflow: str | None = None,
+        excluding: Sequence[str] = (),
     ) -> int:
         """Delete ended runs; see `Storage.delete_ended`."""
         check_limit(limit)
@@ -295,8 +301,10 @@ class MemoryStorage:
         for ended_at, run_id in self._by_end.keys:
             if ended_at >= before or len(doomed) == limit:
                 break
-            if namespace is None or self._rows[run_id].namespace == namespace:
-                doomed.append(self._rows[run_id])
+            row = self._rows[run_id]
+            wanted = namespace in {None, row.namespace} and workflow in {None, row.workflow}
+            if wanted and row.workflow not in excluding:
+                doomed.append(row)
         for row in doomed:
             self._unindex(row)
             self._by_creation.discard(_created(row))

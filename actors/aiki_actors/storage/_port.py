@@ -196,11 +196,24 @@ class Storage(Protocol):
         ...
 
     async def delete_ended(
-        self, *, before: Micros, limit: int, namespace: str | None = None
+        self,
+        *,
+        before: Micros,
+        limit: int,
+        namespace: str | None = None,
+        workflow: str | None = None,
+        excluding: Sequence[str] = (),
     ) -> int:
         """Delete runs that ended before a time, oldest first, with their journals; return how many.
 
         Notices that they owe, or are owed, stay until they are settled.
+
+        Args:
+            before: they ended before this.
+            limit: at most so many.
+            namespace: only its runs.
+            workflow: only its runs, by name; all versions.
+            excluding: not the runs of these workflows.
         """
         ...
 

@@ -10,6 +10,7 @@ A short delay (`local_retry_max`) passes here; a longer one is a wait of the run
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
@@ -44,6 +45,8 @@ from ._replica import Record
 from ._slots import RunEvicted, Slot
 from ._threads import Threads
 
+LOGGER: Final = logging.getLogger("aiki.worker")
+
 THREADS_MAX: Final = 40
 """Threads for plain `def` tasks of one worker: as many as Trio's own default limiter allows."""
 
@@ -73,6 +76,7 @@ class Attempts:
     record_every_s: float = RECORD_EVERY_S
     running: int = field(default=0, init=False)
     places: Places = field(init=False)
+    _pools_noted: set[str] = field(factory=lambda: set[str](), init=False)
 
     def __attrs_post_init__(self) -> None:
         """Make the places; what they keep open is opened when a task needs it."""
@@ -88,6 +92,18 @@ class Attempts:
     def abandoned_threads(self) -> int:
         """Threads whose attempt was given up and that still run."""
         return self.places.threads.abandoned
+
+    def note_pool(self, task: str, pool: str) -> None:
+        """Say once per task, when it is first executed, that its pool has no effect."""
+        if task in self._pools_noted:
+            return
+        self._pools_noted.add(task)
+        LOGGER.warning(
+            "task %r asks for pool %r and runs in the worker of its workflow all the same: single "
+            "tasks cannot be routed to another pool in this version",
+            task,
+            pool,
+        )
 
     def call(
         self,
@@ -138,6 +154,8 @@ class TaskActor:
 
     async def run(self, slot: Slot) -> None:
         """Run attempts until the call has an outcome, and report each; see `Slot.start`."""
+        if self.task.settings.pool is not None:
+            self.shared.note_pool(self.task.name, self.task.settings.pool)
         if slot.scope is not None:
             await self._run(slot)
             return

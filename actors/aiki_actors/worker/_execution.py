@@ -55,6 +55,7 @@ class Execution(Speaking):
         begun: calls that happen right now (a task runs, a command is on its way).
         multi: the code has, or had just now, more than one branch.
         frozen: why nothing new may begin (pause, shutdown); None: it may.
+        gone: the run ended, or its claim was taken away: nothing is left to be said.
         released: why the claim is to be given back after an eviction; None: it is not.
         cancelled_at: seq of the cancellation, once the code was told.
         continued: what the run goes on as, once its code asked for that.
@@ -81,6 +82,7 @@ class Execution(Speaking):
     begun: int = 0
     multi: bool = False
     evicted: bool = False
+    gone: bool = False
     frozen: str | None = None
     released: str | None = None
     cancelled_at: int | None = None
@@ -195,6 +197,7 @@ class Execution(Speaking):
                 | e.RunFailed()
                 | e.RunCancelled()
             ):
+                self.gone = True
                 self.evict()
             case _:
                 pass

@@ -178,7 +178,11 @@ class Executor(Actor[ExecutorMessage]):
             LOGGER.error("%s", execution.diverged)
         if execution.continued is not None:
             outcome = self._continued(execution.continued)
-        if outcome is not None and execution.replica.claim is not None:
+        if outcome is not None and not execution.gone:
+            if execution.replica.claim is None:
+                # The code went on by itself while the run was parked. Saying so takes a claim
+                # first, and of an actor that is being stopped nobody would end that wait.
+                await trio.lowlevel.checkpoint_if_cancelled()
             await self._say(outcome)
         self._context.stop_self()
 

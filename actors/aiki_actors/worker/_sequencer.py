@@ -180,6 +180,14 @@ class Sequencer:
     def _waiting(self) -> list[Slot]:
         return [slot for slot in self.execution.slots if slot.open_wait]
 
+    def _on_its_way(self) -> bool:
+        """Whether a call began for which the server opened no wait: its result was there already.
+
+        So it is with a child that ended before its wait was met. The code goes on with that result,
+        not with one of the open waits; a park would leave it without a claim.
+        """
+        return any(slot.began and not slot.open_wait for slot in self.execution.slots)
+
     def _park(self, nursery: trio.Nursery) -> bool:
         """Give the claim back when every branch waits for something the server watches."""
         execution = self.execution
@@ -187,7 +195,7 @@ class Sequencer:
         if execution.busy or execution.replica.claim is None or self._parked_at == seq:
             return False
         waiting = tuple(slot.call for slot in self._waiting())
-        if not waiting:
+        if not waiting or self._on_its_way():
             return False
         self._parked_at = seq
         execution.begun += 1

@@ -239,7 +239,18 @@ def test_22_an_ended_run_takes_no_writes(end: en.Command, phase: Phase) -> None:
     seq = play.state.seq
     play.refuse(en.RecordSuccess(TASKS[0], 1, None, claim=CURRENT), "stale-claim")
     play.refuse(en.AcceptEvent("paid", 1), "run-ended")
-    play.refuse(en.PauseRun(), "illegal-transition")
+    for command in (
+        en.PauseRun(),
+        en.ResumeRun(),
+        en.WakeRun(),
+        en.RequeueRun(),
+        *((en.CancelRun(), en.TerminateRun()) if phase is not Phase.CANCELLED else ()),
+        *((en.RetryRun(),) if phase is not Phase.FAILED else ()),
+    ):
+        play.refuse(command, "run-ended")
+        refusal = play.steps[-1].decision
+        assert isinstance(refusal, en.Rejected)
+        assert refusal.details["status"] == phase.value
     play.expect(en.Elapse())
     assert play.state.seq == seq
     # A failed run alone still learns how its children end: an operator may retry it.
@@ -536,3 +547,15 @@ def test_an_event_that_comes_after_a_wait_was_due_stays_unread() -> None:
     play.expect(en.AcceptEvent(name, 1), en.EventAccepted)
     play.expect(en.Elapse(), en.WaitTimedOut)
     assert len(play.state.unread[name]) == 1
+
+
+def test_a_run_whose_last_wait_is_over_never_seems_to_wait_for_an_event() -> None:
+    """Who watches for `awaiting_event` must not be told of it by the entry before a claim."""
+    play = started()
+    call = Call("sleep:nap")
+    play.do(en.StartSleep(call, Micros(10), claim=CURRENT))
+    play.do(en.ParkRun((call,), claim=CURRENT))
+    ended = en.evolve(
+        play.state, en.Entry(play.state.seq + 1, play.now, en.SleepEnded(call, Slept.ELAPSED))
+    )
+    assert en.status_of(ended) is RunStatus.QUEUED

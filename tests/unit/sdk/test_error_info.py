@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from aiki_sdk import AikiError, ErrorInfo, NonRetryable, RunFailed, dumps, loads
-from aiki_sdk._error_info import DEPTH_MAX, GROUP_MAX, MESSAGE_BYTES_MAX, TRACEBACK_BYTES_MAX
+from aiki_sdk._error_info import (
+    DEPTH_MAX,
+    GROUP_MAX,
+    LEAVES_MAX,
+    MESSAGE_BYTES_MAX,
+    TRACEBACK_BYTES_MAX,
+)
 
 
 class CardDeclined(Exception):
@@ -84,6 +90,29 @@ def test_the_members_of_a_group_are_kept_and_counted() -> None:
     assert [member["message"] for member in details["exceptions"]] == [
         str(index) for index in range(GROUP_MAX)
     ]
+
+
+def test_a_group_s_message_names_the_errors_in_it() -> None:
+    one = ExceptionGroup("Exceptions from Trio nursery", [ValueError("boom")])
+    assert str(ErrorInfo.from_exception(one)) == (
+        "ExceptionGroup: Exceptions from Trio nursery (1 sub-exception): ValueError: boom"
+    )
+    nested = ExceptionGroup("outer", [KeyError("a"), ExceptionGroup("inner", [OSError()]), one])
+    assert ErrorInfo.from_exception(nested).message == (
+        "outer (3 sub-exceptions): KeyError: 'a'; OSError; ValueError: boom"
+    )
+
+
+def test_what_a_group_s_message_names_is_bounded() -> None:
+    errors = [ValueError(str(index) + "x" * 100_000) for index in range(LEAVES_MAX + 3)]
+    message = ErrorInfo.from_exception(ExceptionGroup("many", errors)).message
+    assert len(message.encode()) <= MESSAGE_BYTES_MAX
+    assert all(f"ValueError: {index}x" in message for index in range(LEAVES_MAX))
+    assert message.endswith("; and 3 more")
+    deep: Exception = ValueError("boom")
+    for _ in range(DEPTH_MAX * 20):
+        deep = ExceptionGroup("level", [deep])
+    assert ErrorInfo.from_exception(deep).message.endswith(": ValueError: boom")
 
 
 def test_code_details_and_retryable_of_our_own_errors_are_kept() -> None:

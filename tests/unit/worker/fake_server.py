@@ -104,7 +104,7 @@ class FakeServer:
             if isinstance(decided, e.Rejected):
                 if made:
                     self._commit(made, pushed=made)
-                raise error_from_wire(decided.code, decided.message)
+                raise error_from_wire(decided.code, decided.message, decided.details)
             made.extend(decided)
         self._commit(made)
         await self._travel()

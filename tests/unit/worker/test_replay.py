@@ -16,7 +16,7 @@ from aiki_actors.worker import idempotency_key
 from aiki_sdk import workflow
 from aiki_sdk._run import Run
 from tests.unit.worker.fake_server import RUN_ID, Plan, live
-from tests.unit.worker.programs import Step, observe, program, work
+from tests.unit.worker.programs import Step, go, observe, program, work
 from tests.unit.worker.test_replay_properties import (
     check_ended,
     check_replays,
@@ -45,6 +45,9 @@ EVENTS_AND_SLEEPS: list[Step] = [
         [["take", "stop", 2], ["work", 1, 1, 1, True]],
     ],
     ["take", "stop", None],
+]
+CHILD_ENDS_BESIDE_A_WAIT: list[Step] = [
+    ["deadline", 30, [["work", 0, 0, 0, True], ["local", 0], ["kid", 2, 0, True, None, None]]]
 ]
 CHILD_OUTLIVES_FAILURE: list[Step] = [
     ["work", 1, 1, 0, True],
@@ -95,6 +98,44 @@ def test_a_child_that_ends_after_its_parent_failed_changes_no_replay_of_the_pare
             assert seen_again == seen
             assert not recorded_tasks(life.journal[:cut]) & set(executed)
             check_replays(CHILD_OUTLIVES_FAILURE, plan, resumed, seen)
+
+
+def test_a_run_does_not_park_while_the_end_of_a_child_that_it_waits_for_is_on_its_way() -> None:
+    for seed in range(100):
+        plan = Plan(seed=seed)
+        life, seen, _executed = execute(CHILD_ENDS_BESIDE_A_WAIT, plan)
+        check_ended(life)
+        ended = next(en for en in life.journal if isinstance(en.body, e.ChildEnded))
+        parked = [en.seq for en in life.journal if isinstance(en.body, e.RunParked)]
+        assert all(seq < ended.seq for seq in parked)
+        assert life.journal[-1].at - ended.at < e.SECOND, "the run has not slept till its deadline"
+        check_replays(CHILD_ENDS_BESIDE_A_WAIT, plan, life, seen)
+
+
+@workflow(name="impatient", version="1.0.0", events=[go])
+async def impatient(run: Run, how: str) -> str:
+    """End by itself, after a second that the journal knows nothing of."""
+    with trio.move_on_after(1):
+        if how == "branches":
+            await run.gather(run.wait(go), run.wait(go))
+        await run.wait(go)
+        return "got"
+    if how == "continue":
+        await run.continue_as_new("once")
+    return "late"
+
+
+@pytest.mark.parametrize("how", ["once", "branches", "continue"])
+def test_code_that_ends_by_itself_while_its_run_is_parked_ends_the_run(how: str) -> None:
+    for seed in range(10):
+        life = live(impatient, (how,), Plan(seed=seed))
+        assert any(isinstance(en.body, e.RunParked) for en in life.journal)
+        outcome = life.state.outcome
+        assert outcome is not None
+        assert outcome.error is None
+        assert (outcome.continued_as is None) == (how != "continue")
+        assert outcome.output == (None if how == "continue" else "late")
+        assert not any(isinstance(en.body, e.EventAccepted) for en in life.journal)
 
 
 def test_what_was_called_after_a_cancellation_is_not_given_to_an_equal_call_before_it() -> None:

@@ -8,7 +8,7 @@ Several statuses are as many ordered searches, each of which gives a page at mos
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, cast
 
 from attrs import frozen
@@ -17,7 +17,7 @@ from aiki_actors.engine import Entry, Micros, Notice, Projection
 from aiki_actors.storage._codec import decode_entry, decode_notice
 from aiki_actors.storage._listing import created_bounds, read_cursor, write_cursor
 from aiki_actors.storage._port import ClaimedRun, DueRun, ReadyRun, RunFilter, RunPage
-from aiki_sdk import dumps
+from aiki_sdk import JsonValue, dumps
 
 from ._rows import COLUMNS, PRIORITIES, Value, run_of
 
@@ -226,12 +226,18 @@ NOTICES: Final = (
     "SELECT id, source_id, target_id, kind, format, body FROM notices"
     " WHERE id > ? ORDER BY id LIMIT ?"
 )
+NEXT_ENDED_WORKFLOW: Final = (
+    "SELECT workflow FROM runs INDEXED BY runs_by_workflow_end"
+    " WHERE ended_at IS NOT NULL AND workflow > ? ORDER BY workflow LIMIT 1"
+)
 ENDED: Final = (
-    "SELECT run_id FROM runs INDEXED BY runs_by_end WHERE ended_at IS NOT NULL AND ended_at < ?"
+    "SELECT ended_at, run_id FROM runs INDEXED BY runs_by_workflow_end"
+    " WHERE workflow = ? AND ended_at IS NOT NULL AND ended_at < ?"
     " ORDER BY ended_at, run_id LIMIT ?"
 )
 ENDED_IN: Final = (
-    "SELECT run_id FROM runs INDEXED BY runs_by_end WHERE ended_at IS NOT NULL AND ended_at < ?"
+    "SELECT ended_at, run_id FROM runs INDEXED BY runs_by_workflow_end"
+    " WHERE workflow = ? AND ended_at IS NOT NULL AND ended_at < ?"
     " AND namespace = ? ORDER BY ended_at, run_id LIMIT ?"
 )
 
@@ -292,23 +298,55 @@ DELETIONS: Final = (
 )
 
 
-def delete_ended(
-    connection: sqlite3.Connection, before: Micros, limit: int, namespace: str | None
-) -> int:
-    """Delete runs that ended before a time, in one transaction; return how many."""
+@frozen
+class Deletion:
+    """Which ended runs are deleted; see `Storage.delete_ended`."""
+
+    before: Micros
+    limit: int
+    namespace: str | None = None
+    workflow: str | None = None
+    excluding: tuple[str, ...] = ()
+
+
+def ended_workflows(connection: sqlite3.Connection) -> Iterator[str]:
+    """Return the workflows that have ended runs: one step of the index each, however many runs."""
+    name = ""
+    while row := connection.execute(NEXT_ENDED_WORKFLOW, (name,)).fetchone():
+        name = cast("str", row[0])
+        yield name
+
+
+def _ended(connection: sqlite3.Connection, which: Deletion) -> list[str]:
+    """Return the ids of the runs to delete, the oldest of all workflows first.
+
+    Workflow by workflow: what is excluded is never read, however much of it has piled up.
+    """
+    found: list[tuple[int, str]] = []
+    names = ended_workflows(connection) if which.workflow is None else (which.workflow,)
+    for name in names:
+        if name in which.excluding:
+            continue
+        if which.namespace is None:
+            rows = connection.execute(ENDED, (name, which.before, which.limit))
+        else:
+            rows = connection.execute(ENDED_IN, (name, which.before, which.namespace, which.limit))
+        found.extend(rows)
+    return [run_id for _, run_id in sorted(found)[: which.limit]]
+
+
+def delete_ended(connection: sqlite3.Connection, which: Deletion) -> int:
+    """Delete ended runs, in one transaction; return how many."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if namespace is None:
-            rows = connection.execute(ENDED, (before, limit)).fetchall()
-        else:
-            rows = connection.execute(ENDED_IN, (before, namespace, limit)).fetchall()
-        run_ids = dumps([cast("str", run_id) for (run_id,) in rows]).decode()
-        if rows:
+        run_ids = _ended(connection, which)
+        if run_ids:
+            listed = dumps(list[JsonValue](run_ids)).decode()
             for statement in DELETIONS:
-                connection.execute(statement, (run_ids,))
+                connection.execute(statement, (listed,))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return len(rows)
+    return len(run_ids)

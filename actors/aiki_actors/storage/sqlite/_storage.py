@@ -183,16 +183,21 @@ class SqliteStorage:
         return await self._read(partial(queries.notices, limit=limit, after=after))
 
     async def delete_ended(
-        self, *, before: Micros, limit: int, namespace: str | None = None
+        self,
+        *,
+        before: Micros,
+        limit: int,
+        namespace: str | None = None,
+        workflow: str | None = None,
+        excluding: Sequence[str] = (),
     ) -> int:
         """Delete ended runs, in one transaction; see `Storage.delete_ended`."""
         check_limit(limit)
         await trio.lowlevel.checkpoint_if_cancelled()
+        which = queries.Deletion(before, limit, namespace, workflow, tuple(excluding))
         deleted: list[int] = []
         request = CallRequest(
-            lambda connection: deleted.append(
-                queries.delete_ended(connection, before, limit, namespace)
-            )
+            lambda connection: deleted.append(queries.delete_ended(connection, which))
         )
         self._writer.submit(request)
         await self._answer_to(request)
