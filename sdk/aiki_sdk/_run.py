@@ -137,12 +137,7 @@ class RunPort(FlowPort, MessagePort, Protocol):
 
 @frozen
 class ChildRun(Generic[R_co]):
-    """A child that a workflow has started; a handle for the parent's own code.
-
-    Attributes:
-        id: the child's run id, unless its reference id named a run already; see `Run.start_child`.
-        workflow: what it runs.
-    """
+    """A child that a workflow has started; a handle for the parent's own code."""
 
     id: str
     workflow: Workflow[..., R_co]
@@ -327,17 +322,14 @@ class Run(RunFlow, RunMessages):
     ) -> ChildRun[R]:
         """Start a child run, once, and go on without waiting for it.
 
-        The id of a child is chosen before the child exists. Where `reference_id` names a run
-        already and `on_conflict` lets this one wait for that run, the id is only this run's own
-        name for it: `ChildRun.result()` follows the existing run, but no run has the id that
-        `ChildRun.id` and `RunInfo.children` show. ``client.find(workflow, reference_id)`` finds it.
-
         Args:
             workflow: what to run.
             args: its positional arguments.
             reference_id: names the child among the runs of its workflow.
             on_parent_end: `abandon` it or `cancel` it if this run ends first.
-            on_conflict: what to do when the reference id names a run already.
+            on_conflict: what to do when the reference id names a run already. If that is to wait
+                for that run, `ChildRun.id` and `RunInfo.children` show an id of which there is no
+                run, only this one's name for it; ``client.find(workflow, reference_id)`` finds it.
             labels: to find it by.
             retry: another policy than the workflow's own.
             timeout: seconds or a timedelta for the whole child.

@@ -96,6 +96,21 @@ async def test_migrations_are_applied_in_order_and_once(
     assert versions == [(number,) for number in range(1, first + 2)]
 
 
+@pytest.mark.parametrize("version", range(1, len(migrations())))
+async def test_a_database_of_an_earlier_schema_is_brought_up_to_date(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "runs.db"
+    known = migrations()
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations_module, "migrations", lambda: known[:version])
+        async with open_sqlite(file, QUICK) as storage:
+            await storage.append([create("run_1", ended_at=NOW), create("run_2")])
+    async with open_sqlite(file, QUICK) as storage:
+        assert await storage.delete_ended(before=at(1), limit=9) == 1
+        assert await storage.run("run_2") is not None
+
+
 async def test_a_migration_that_fails_leaves_the_database_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -396,7 +396,7 @@ class RunActor(BatchActor[RunMessage]):
         self._context.passivate()
 
     async def _show_durable(self, views: list[View]) -> None:
-        """Answer who only asked what the run is: that somebody's write failed is not their error."""
+        """Answer who only asked what the run is; that another's write failed is not their error."""
         try:
             await self._load()
         except AikiError as error:

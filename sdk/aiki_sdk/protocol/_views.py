@@ -96,7 +96,8 @@ class RunInfo(RunSummary):
         worker_id: who executes it now; None if nobody does.
         epoch: number of its last claim, 0 before the first.
         seq: the last entry of its journal.
-        children: ids of its child runs, in order of their start.
+        children: ids of its child runs, in order of their start; of a child that is an existing
+            run, the name that this one has for it (see `Run.start_child`).
     """
 
     waits: tuple[WaitInfo, ...] = ()

@@ -97,7 +97,8 @@ def test_a_group_s_message_names_the_errors_in_it() -> None:
     assert str(ErrorInfo.from_exception(one)) == (
         "ExceptionGroup: Exceptions from Trio nursery (1 sub-exception): ValueError: boom"
     )
-    nested = ExceptionGroup("outer", [KeyError("a"), ExceptionGroup("inner", [OSError()]), one])
+    inner = ExceptionGroup("inner", [OSError()])
+    nested = ExceptionGroup("outer", [KeyError("a"), inner, one])
     assert ErrorInfo.from_exception(nested).message == (
         "outer (3 sub-exceptions): KeyError: 'a'; OSError; ValueError: boom"
     )
@@ -111,7 +112,7 @@ def test_what_a_group_s_message_names_is_bounded() -> None:
     assert message.endswith("; and 3 more")
     deep: Exception = ValueError("boom")
     for _ in range(DEPTH_MAX * 20):
-        deep = ExceptionGroup("level", [deep])
+        deep = ExceptionGroup[Exception]("level", [deep])
     assert ErrorInfo.from_exception(deep).message.endswith(": ValueError: boom")
 
 
