@@ -279,7 +279,7 @@ class Execution(Speaking):
         self.sequencer.kick()
 
     async def perform(
-        self, call: e.Call, start: Start, *, free: bool = False, known: e.Entry | None = None
+        self, call: e.Call, start: Start, *, free: bool = False, child: str | None = None
     ) -> Record:
         """Make one durable call and return its record, resolved.
 
@@ -287,7 +287,7 @@ class Execution(Speaking):
             call: which call this is.
             start: makes it happen if it is not recorded.
             free: it may happen although recorded tasks are left over (sleeps and waits).
-            known: its result, if the journal has it under another call.
+            child: the child whose end is its result, which the journal may have already.
 
         """
         if self.evicted:
@@ -299,10 +299,9 @@ class Execution(Speaking):
         if record is None and call in self.replica.records:
             call = self.replica.free_name(call)
             record = self.replica.take(call)
-        if record is None and known is not None:
-            record = self.replica.open(call)
-            record.resolve(known)
-        return await self.resolve(Slot(call, record, start, free))
+        if record is None and child is not None:
+            record = self.replica.open_ended(call, child)
+        return await self.resolve(Slot(call, record, start, free, child=child))
 
     async def resolve(self, slot: Slot) -> Record:
         """Bring a call to its result."""

@@ -272,14 +272,13 @@ class Operations(MessageOperations, FlowOperations):
                 return
             # The end may be on its way here already: the server then answers with nothing.
             assert slot.record is not None, "a call that begins has a record"
-            if execution.await_child(child_id, slot.record):
+            if slot.resolved or execution.await_child(child_id, slot.record):
                 return
             await execution.begin_wait(
                 slot, lambda claim: e.AwaitChild(slot.call, child_id, timeout, claim=claim)
             )
 
-        known = execution.replica.child_ends.get(child_id)
-        record = await execution.perform(call, start, free=True, known=known)
+        record = await execution.perform(call, start, free=True, child=child_id)
         body = record.resolution
         if isinstance(body, e.WaitTimedOut):
             message = f"child {child_id} did not end within {(micros or 0) / e.SECOND:g} s"

@@ -172,6 +172,15 @@ class Replica:
             self.unconsumed += 1
         return record
 
+    def open_ended(self, call: e.Call, child_id: str) -> Record | None:
+        """Open a record for a wait for a child that has ended; None if it has not."""
+        end = self.child_ends.get(child_id)
+        if end is None:
+            return None
+        record = self.open(call)
+        record.resolve(end)
+        return record
+
     def await_child(self, child_id: str, record: Record) -> bool:
         """Let the child's end resolve the record; True if it has come already, and did."""
         end = self.child_ends.get(child_id)

@@ -101,6 +101,7 @@ class Sequencer:
         execution = self.execution
         if execution.evicted:
             return False
+        self._take_child_ends()
         while self.ready and (dead := self.ready[0][2]) is not None and dead.dead:
             heapq.heappop(self.ready)
         if self.ready:
@@ -114,6 +115,20 @@ class Sequencer:
         if execution.frozen is not None:
             return False
         return self._begin_known(nursery) or self._begin_new(nursery) or self._park(nursery)
+
+    def _take_child_ends(self) -> None:
+        """Give held waits the ends of their children that came meanwhile.
+
+        They take their turn by seq, as they will in a replay, in which they are known at the call.
+        """
+        for slot in list(self.held):
+            if slot.child is None or slot.record is not None:
+                continue
+            record = self.execution.replica.open_ended(slot.call, slot.child)
+            if record is not None:
+                slot.attach(record)
+                self.held.remove(slot)
+                self.push(record.resolved_at, slot)
 
     def _match_leftover(self, before: int | None = None) -> bool:
         for slot in self.held:
@@ -152,6 +167,9 @@ class Sequencer:
         if slot.record is None:
             slot.attach(self.execution.replica.open(slot.call))
         slot.scope = trio.CancelScope()
+        if slot.child is not None and slot.record is not None and slot.record.resolution is None:
+            # From now on, not only once the start has run: the end may come before that.
+            self.execution.await_child(slot.child, slot.record)
         self.execution.begun += 1
         nursery.start_soon(self._run_start, slot, slot.scope)
 

@@ -35,6 +35,7 @@ class Slot:
         delivered: the code was given the result.
         signalled: a signal came before the result; the result may come too late.
         retry_due: set when the delay before a task's next attempt is over.
+        child: the child whose end is the result, if it is one's.
 
     """
 
@@ -50,6 +51,7 @@ class Slot:
     scope: trio.CancelScope | None = None
     error: BaseException | None = None
     retry_due: trio.Event | None = None
+    child: str | None = None
 
     @property
     def resolved(self) -> bool:

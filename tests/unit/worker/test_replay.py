@@ -49,6 +49,9 @@ EVENTS_AND_SLEEPS: list[Step] = [
 CHILD_ENDS_BESIDE_A_WAIT: list[Step] = [
     ["deadline", 30, [["work", 0, 0, 0, True], ["local", 0], ["kid", 2, 0, True, None, None]]]
 ]
+CHILDREN_IN_A_RACE: list[Step] = [
+    ["race", [["gather", [["kid", 0, 0, False, None, None]]]], [["kid", 0, 0, False, None, None]]]
+]
 CHILD_OUTLIVES_FAILURE: list[Step] = [
     ["work", 1, 1, 0, True],
     ["gather", [["kid", 1, 8, False, None, None]], [["work", 0, 2, 3, False]]],
@@ -110,6 +113,19 @@ def test_a_run_does_not_park_while_the_end_of_a_child_that_it_waits_for_is_on_it
         assert all(seq < ended.seq for seq in parked)
         assert life.journal[-1].at - ended.at < e.SECOND, "the run has not slept till its deadline"
         check_replays(CHILD_ENDS_BESIDE_A_WAIT, plan, life, seen)
+
+
+def test_the_child_that_ends_first_wins_a_race_though_its_end_came_before_its_wait() -> None:
+    for seed in range(300):
+        plan = Plan(seed=seed, jitter=bool(seed % 2))
+        life, seen, _executed = execute(CHILDREN_IN_A_RACE, plan)
+        check_ended(life)
+        first = next(en.body for en in life.journal if isinstance(en.body, e.ChildEnded))
+        started = [en.body for en in life.journal if isinstance(en.body, e.ChildStarted)]
+        winner = next(body.call.branch for body in started if body.child_id == first.child_id)
+        assert life.state.outcome is not None
+        assert life.state.outcome.output == [[f"r{winner[0]}", [[[0]] if winner[0] == "0" else 0]]]
+        check_replays(CHILDREN_IN_A_RACE, plan, life, seen)
 
 
 @workflow(name="impatient", version="1.0.0", events=[go])
