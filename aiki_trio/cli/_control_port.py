@@ -31,9 +31,11 @@ from aiki_sdk.protocol import (
     StartResult,
     Update,
     WorkflowInfo,
+    from_wire,
+    to_wire,
 )
 
-from ._wire import Lines, from_wire, to_wire
+from ._wire import Lines
 
 T = TypeVar("T")
 

@@ -29,10 +29,12 @@ from aiki_sdk.protocol import (
     RunQuery,
     SendRequest,
     StartRequest,
+    from_wire,
+    to_wire,
 )
 from aiki_trio._runtime import Runtime
 
-from ._wire import Lines, from_wire, to_wire
+from ._wire import Lines
 
 Params = Mapping[str, JsonValue]
 Method = Callable[[ClientPort, Params], Awaitable[object]]

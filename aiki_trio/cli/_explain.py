@@ -14,12 +14,12 @@ from attrs import frozen
 
 from aiki_actors.storage import is_owned
 from aiki_sdk import JournalEntry, RunInfo, RunStatus, SystemClock, WaitInfo, WaitKind
+from aiki_sdk.protocol import to_wire
 
 from ._command import Command
 from ._connect import find_run, reading
 from ._exit import ExitCode
 from ._output import shown_json, shown_span, shown_time
-from ._wire import to_wire
 
 _BEGINNINGS: Final[dict[RunStatus, tuple[str, ...]]] = {
     RunStatus.SCHEDULED: ("run-created",),

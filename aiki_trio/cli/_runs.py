@@ -23,13 +23,13 @@ from aiki_sdk import (
     Unavailable,
     Update,
 )
+from aiki_sdk.protocol import to_wire
 
 from ._command import Command
 from ._connect import changing, find_run, reading, watching
 from ._exit import ExitCode
 from ._output import Output, shown_json, shown_time
 from ._values import filters_of, json_argument, pairs_argument, span_argument
-from ._wire import to_wire
 
 RELOAD_S: Final = 30.0
 """Seconds that a command which waits bears with a runtime that is gone, since it may reload."""

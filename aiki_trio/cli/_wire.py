@@ -7,54 +7,17 @@ last `{"end": true}`. Who wants no more closes the connection.
 
 from __future__ import annotations
 
-from typing import Final, TypeVar, cast
+from typing import Final
 
 import trio
 from attrs import define, field
 
-from aiki_sdk import (
-    ErrorInfo,
-    JsonValue,
-    LimitExceeded,
-    PayloadConverter,
-    Unavailable,
-    dumps,
-    loads,
-)
-
-T = TypeVar("T")
+from aiki_sdk import JsonValue, LimitExceeded, Unavailable, dumps, loads
 
 LINE_MAX: Final = 16 * 1024 * 1024
 """Bytes in one line: a page of 500 entries with payloads fits; a reader stops at more."""
 
 _CHUNK: Final = 64 * 1024
-
-_converter: Final = PayloadConverter()
-_converter.register(
-    ErrorInfo, lambda error: cast("ErrorInfo", error).to_json(), lambda json: _error_info(json)
-)
-
-
-def _error_info(json: JsonValue) -> ErrorInfo:
-    if not isinstance(json, dict):
-        message = f"expected an object, found {type(json).__name__}"
-        raise ValueError(message)  # noqa: TRY004  (the converter's word for "does not fit")
-    return ErrorInfo.from_json(json)
-
-
-def to_wire(value: object) -> JsonValue:
-    """Return a wire value as JSON."""
-    return _converter.to_json(value)
-
-
-def from_wire(json: JsonValue, cls: type[T], what: str) -> T:
-    """Read a wire value.
-
-    Raises:
-        PayloadError: naming `what` and the place in it that does not fit.
-        InvalidRequest: the value is one that is not valid.
-    """
-    return cast("T", _converter.from_json(json, cls, path=what))
 
 
 @define(eq=False)

@@ -40,6 +40,7 @@ from ._views import (
     WaitInfo as WaitInfo,
     WorkflowInfo as WorkflowInfo,
 )
+from ._wire import from_wire as from_wire, to_wire as to_wire
 
 __all__ = [
     "BATCH_MAX",
@@ -76,4 +77,6 @@ __all__ = [
     "WaitInfo",
     "WaitKind",
     "WorkflowInfo",
+    "from_wire",
+    "to_wire",
 ]
