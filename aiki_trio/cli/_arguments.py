@@ -94,8 +94,12 @@ def _add_settings(parser: argparse.ArgumentParser, kinds: Iterable[str]) -> None
     group.add_argument(
         "--config", metavar="FILE", help="the settings file (AIKI_CONFIG; aiki.toml)"
     )
+    group.add_argument(
+        "--profile", metavar="NAME", help="the profile in the settings file (AIKI_PROFILE)"
+    )
+    wanted = frozenset(kinds)
     for attribute in fields(CliSettings):
-        if attribute.metadata["of"] not in kinds:
+        if attribute.metadata["secret"] or not attribute.metadata["of"] & wanted:
             continue
         flag = f"--{attribute.name.replace('_', '-')}"
         meaning = f"{attribute.metadata['meaning']} ({variable_of(attribute.name)})"

@@ -14,6 +14,7 @@ does.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from ._connect import asserts_are_on, needed_module
 from ._exit import ExitCode
 from ._modules import Module, find_module
 from ._output import Output
-from ._settings import CliSettings
+from ._settings import RELOAD_GRACE_S, CliSettings, variable_of
 from ._watch_files import Snapshot, changed_between, scan_in_thread, wait_changed
 
 KILL_AFTER_S: Final = 10.0
@@ -48,17 +49,24 @@ async def dev(command: Command) -> ExitCode:
         raise InvalidRequest(message)
     settings = command.settings
     module = find_module(needed_module(settings), Path.cwd())
-    server = DevServer(settings, command.output, module, reload=not command.arguments.no_reload)
-    return await server.run()
+    reload = not command.arguments.no_reload
+    program = "aiki_trio.cli._dev_child"
+    return await Reloading(settings, command.output, module, program, reload=reload).run()
 
 
 @define(eq=False)
-class DevServer:
-    """Watches the files and keeps a child running."""
+class Reloading:
+    """Watches the files and keeps a child running.
+
+    Attributes:
+        program: the module that the child runs; it gets the settings as its argument.
+
+    """
 
     settings: CliSettings
     output: Output
     module: Module
+    program: str
     reload: bool = True
     child: trio.Process | None = field(default=None, init=False)
 
@@ -118,11 +126,14 @@ class DevServer:
 
     async def _start(self) -> trio.Process:
         # -B: a cached module is told apart by seconds and size alone, too little for quick edits.
-        command = [sys.executable, "-B", "-m", "aiki_trio.cli._dev_child"]
+        command = [sys.executable, "-B", "-m", self.program]
         arguments = json.dumps({**self.settings.to_json(), "colour": self.output.colour})
+        environment = dict(os.environ)
+        if self.settings.api_key is not None:
+            environment[variable_of("api_key")] = self.settings.api_key
         # A session of its own, so that Ctrl-C reaches this process alone, which then stops it.
         return await trio.lowlevel.open_process(
-            [*command, arguments], stdin=subprocess.PIPE, start_new_session=True
+            [*command, arguments], stdin=subprocess.PIPE, start_new_session=True, env=environment
         )
 
     async def _stop(self, child: trio.Process) -> None:
@@ -130,10 +141,10 @@ class DevServer:
         with trio.CancelScope(shield=True):
             if child.returncode is None:
                 child.terminate()
-                with trio.move_on_after(self.settings.shutdown_grace_s + KILL_AFTER_S):
+                with trio.move_on_after(self.settings.grace_s(RELOAD_GRACE_S) + KILL_AFTER_S):
                     await child.wait()
             if child.returncode is None:
-                self.output.note("the runtime did not stop in time and is killed")
+                self.output.note("the child process did not stop in time and is killed")
                 child.kill()
                 await child.wait()
             if child.stdin is not None:

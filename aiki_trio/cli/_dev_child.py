@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
+import os
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
@@ -22,25 +23,40 @@ from aiki_sdk import AikiError, AnyWorkflow, Unavailable
 from aiki_trio._runtime import Runtime, open_runtime
 from aiki_trio._settings import RuntimeSettings
 
+from ._connect import needed_module
 from ._control_server import start_control
 from ._exit import ExitCode, exit_code_of, only_error
 from ._modules import load_workflows
 from ._output import Output
 from ._runs import print_update
-from ._settings import CliSettings
+from ._settings import RELOAD_GRACE_S, CliSettings, variable_of
+from ._signals import stop_on_signal, stop_with_parent
 
 
 def main(arguments: list[str]) -> int:
     """Run until told to stop; the settings come as one JSON argument."""
-    values = json.loads(arguments[0])
+    settings, output = handed_over(arguments[0])
+    return run_child(_serve, settings, output)
+
+
+def handed_over(argument: str) -> tuple[CliSettings, Output]:
+    """Read what the process that started this one says, and log as it says."""
+    values = json.loads(argument)
     colour = values.pop("colour") is True
-    settings = CliSettings(**values)
-    output = Output(sys.stdout, sys.stderr, json=settings.json, colour=colour)
+    key = os.environ.get(variable_of("api_key"))
+    settings = CliSettings(**values, api_key=key)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+    return settings, Output(sys.stdout, sys.stderr, json=settings.json, colour=colour)
+
+
+Serve = Callable[[CliSettings, tuple[AnyWorkflow, ...], Output], Awaitable[None]]
+
+
+def run_child(serve: Serve, settings: CliSettings, output: Output) -> int:
+    """Import the workflows and serve them; return the exit code."""
     try:
-        assert settings.module is not None, "`aiki dev` needs a module"
-        workflows = load_workflows(settings.module, Path.cwd())
-        trio.run(_serve, settings, workflows, output)
+        workflows = load_workflows(needed_module(settings), Path.cwd())
+        trio.run(serve, settings, workflows, output)
     except (AikiError, BaseExceptionGroup) as group:
         error = only_error(group)
         if not isinstance(error, AikiError):
@@ -52,7 +68,11 @@ def main(arguments: list[str]) -> int:
 
 def runtime_settings(settings: CliSettings) -> RuntimeSettings:
     """Return the settings of the runtime."""
-    worker = WorkerSettings(runs_max=settings.runs_max, shutdown_grace_s=settings.shutdown_grace_s)
+    worker = WorkerSettings(
+        runs_max=settings.runs_max,
+        pools=settings.pool_names,
+        shutdown_grace_s=settings.grace_s(RELOAD_GRACE_S),
+    )
     return evolve(
         RuntimeSettings(), worker=worker, sqlite=SqliteSettings(synchronous=settings.synchronous)
     )
@@ -61,8 +81,8 @@ def runtime_settings(settings: CliSettings) -> RuntimeSettings:
 async def _serve(settings: CliSettings, workflows: tuple[AnyWorkflow, ...], output: Output) -> None:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        await nursery.start(_stop_on_signal, stop)
-        nursery.start_soon(_stop_with_parent, stop)
+        await nursery.start(stop_on_signal, stop)
+        nursery.start_soon(stop_with_parent, stop)
         async with open_runtime(
             settings.database_url,
             workflows=workflows,
@@ -78,22 +98,6 @@ async def _serve(settings: CliSettings, workflows: tuple[AnyWorkflow, ...], outp
                 printing.cancel_scope.cancel()
             # Left without being cancelled: so the runtime drains instead of breaking off.
         nursery.cancel_scope.cancel()
-
-
-async def _stop_on_signal(
-    stop: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
-        async for _ in signals:
-            stop.set()
-
-
-async def _stop_with_parent(stop: trio.Event) -> None:
-    async with trio.lowlevel.FdStream(sys.stdin.fileno()) as stream:
-        while await stream.receive_some():
-            continue
-    stop.set()
 
 
 async def _print_changes(runtime: Runtime, output: Output) -> None:

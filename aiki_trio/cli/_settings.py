@@ -2,7 +2,8 @@
 
 A setting has one name everywhere: `database_url` in the file, `AIKI_DATABASE_URL` in the
 environment, `--database-url` as a flag. The file is `aiki.toml` in the current folder, or the one
-that `--config` or `AIKI_CONFIG` names.
+that `--config` or `AIKI_CONFIG` names. A table `[profiles.NAME]` in it holds what differs where the
+profile NAME is chosen, by `--profile` or `AIKI_PROFILE`.
 
 Invariant: a key that the file has and this table lacks is refused, for it is a mistake in writing.
 Variables that are not in the table are left alone: the environment belongs to others too.
@@ -21,24 +22,54 @@ from aiki_sdk import InvalidRequest
 
 CONFIG_FILE: Final = "aiki.toml"
 PREFIX: Final = "AIKI_"
+PROFILES: Final = "profiles"
 SQLITE_FILE: Final = "sqlite:///"
+RELOAD_GRACE_S: Final = 5.0
+"""Somebody waits in front of a terminal."""
+STOP_GRACE_S: Final = 30.0
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 
 
 def _setting(
-    default: object, meaning: str, *, of: str = "all", choices: tuple[str, ...] = ()
+    default: object,
+    meaning: str,
+    *,
+    of: str = "all",
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
 ) -> Any:
-    """Declare a setting; `of`: the command that takes its flag, or all."""
-    return field(default=default, metadata={"meaning": meaning, "of": of, "choices": choices})
+    """Declare a setting.
+
+    Args:
+        default: its value where nothing is set.
+        meaning: what its help says.
+        of: the kinds of commands that take its flag, in words; `all`: every one.
+        choices: the values that there are; empty: any.
+        secret: never shown, and never a flag: a command line can be read by every user.
+    """
+    metadata: dict[str, object] = {
+        "meaning": meaning,
+        "of": frozenset(of.split()),
+        "choices": choices,
+        "secret": secret,
+    }
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @frozen
 class CliSettings:
     """What holds for one command."""
 
+    url: str | None = _setting(None, "the server to ask; unset: the database file itself")
+    api_key: str | None = _setting(None, "the key that the server asks for", secret=True)
     database_url: str = _setting("sqlite:///aiki.db", "where runs are kept")
+    redis_url: str | None = _setting(
+        None, "the Redis that carries the work; unset: none", of="server worker"
+    )
+    host: str = _setting("127.0.0.1", "the address that the server listens on", of="server dev")
+    port: int = _setting(9850, "the port that the server listens on", of="server dev")
     namespace: str = _setting("default", "the namespace of the runs")
     module: str | None = _setting(
         None, "the workflows' code: a dotted name, or the path of a .py file", of="module"
@@ -48,16 +79,19 @@ class CliSettings:
         "auto", "colours; auto: on a terminal", choices=("auto", "always", "never")
     )
     synchronous: Literal["full", "normal"] = _setting(
-        "full", "what survives a power cut", of="dev", choices=("full", "normal")
+        "full", "what survives a power cut", of="dev server", choices=("full", "normal")
     )
-    runs_max: int = _setting(100, "runs executed at the same time", of="dev")
-    shutdown_grace_s: float = _setting(
-        5.0, "seconds that running tasks have to end at a stop or reload", of="dev"
+    runs_max: int = _setting(100, "runs executed at the same time", of="dev worker")
+    pools: str = _setting("default", "the pools that a worker serves, by commas", of="dev worker")
+    shutdown_grace_s: float | None = _setting(
+        None,
+        "seconds that running tasks have to end at a stop; 30, for `dev` and reloading 5",
+        of="dev server worker",
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "warning",
-        "what the runtime logs",
-        of="dev",
+        "what is logged",
+        of="dev server worker",
         choices=("debug", "info", "warning", "error"),
     )
 
@@ -77,14 +111,27 @@ class CliSettings:
             raise InvalidRequest(message)
         return Path(path)
 
+    def grace_s(self, default: float) -> float:
+        """Return the seconds that running tasks have, in a command that has this default."""
+        return default if self.shutdown_grace_s is None else self.shutdown_grace_s
+
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        """The pools, one by one."""
+        return tuple(name.strip() for name in self.pools.split(",") if name.strip())
+
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as plain values, to be handed to another process."""
-        return asdict(self)
+        """Return the settings as plain values, to be handed to another process; without secrets.
+
+        What is secret goes there in the environment.
+        """
+        return asdict(self, filter=lambda attribute, _: not attribute.metadata["secret"])
 
 
 SETTING_NAMES: Final = tuple(attribute.name for attribute in fields(CliSettings))
 KINDS: Final[dict[str, type[bool | int | float]]] = {
     "json": bool,
+    "port": int,
     "runs_max": int,
     "shutdown_grace_s": float,
 }
@@ -109,11 +156,12 @@ def read_settings(
     Raises:
         InvalidRequest: naming the setting, where it comes from, its value and what is expected.
     """
-    given = flags.get("config") or environment.get(variable_of("config"))
-    named = given if isinstance(given, str) and given else None
+    named = _text_of("config", flags, environment)
+    profile = _text_of("profile", flags, environment)
+    file = named or CONFIG_FILE
     values: dict[str, object] = {}
-    for key, value in _read_file(folder / (named or CONFIG_FILE), must_exist=bool(named)).items():
-        values[key] = _checked(key, value, f"{named or CONFIG_FILE}: {key}")
+    for key, value in _read_file(folder / file, profile, must_exist=named is not None).items():
+        values[key] = _checked(key, value, f"{file}: {key}")
     for name in SETTING_NAMES:
         text = environment.get(variable_of(name))
         if text is not None:
@@ -124,25 +172,59 @@ def read_settings(
     return CliSettings(**cast("dict[str, Any]", values))
 
 
-def _read_file(path: Path, *, must_exist: bool) -> dict[str, object]:
+def _text_of(name: str, flags: Mapping[str, object], environment: Mapping[str, str]) -> str | None:
+    """Return what a flag or its variable says, if it says anything."""
+    given = flags.get(name) or environment.get(variable_of(name))
+    return given if isinstance(given, str) and given else None
+
+
+def _read_file(path: Path, profile: str | None, *, must_exist: bool) -> dict[str, object]:
+    """Return what the file sets, with what the profile sets otherwise."""
     try:
         values: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        if not must_exist:
+        if not must_exist and profile is None:
             return {}
-        message = f"settings file {str(path)!r} does not exist; correct --config or AIKI_CONFIG"
+        by = "--config or AIKI_CONFIG" if must_exist else "--profile or AIKI_PROFILE"
+        message = f"settings file {str(path)!r} does not exist; correct {by}"
         raise InvalidRequest(message) from error
     except (OSError, ValueError) as error:
         message = f"settings file {str(path)!r} cannot be read: {error}"
         raise InvalidRequest(message) from error
-    unknown = sorted(values.keys() - set(SETTING_NAMES))
+    profiles = values.pop(PROFILES, {})
+    if not isinstance(profiles, dict) or not all(
+        isinstance(one, dict) for one in profiles.values()
+    ):
+        message = f"settings file {str(path)!r}: {PROFILES} is not valid: write [{PROFILES}.NAME]"
+        raise InvalidRequest(message)
+    tables = cast("dict[str, dict[str, object]]", profiles)
+    for table in (values, *tables.values()):
+        _check_keys(table, path)
+    if profile is not None:
+        if profile not in tables:
+            there = ", ".join(tables) or "none"
+            message = f"settings file {str(path)!r} has no profile {profile!r}; there are: {there}"
+            raise InvalidRequest(message)
+        values |= tables[profile]
+    return values
+
+
+def _profiles(found: object, path: Path) -> dict[str, dict[str, object]]:
+    tables: dict[str, object] = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in tables.values()):
+        message = f"settings file {str(path)!r}: {PROFILES} is not valid: write [{PROFILES}.NAME]"
+        raise InvalidRequest(message)
+    return cast("dict[str, dict[str, object]]", tables)
+
+
+def _check_keys(table: Mapping[str, object], path: Path) -> None:
+    unknown = sorted(table.keys() - set(SETTING_NAMES))
     if unknown:
         message = (
             f"settings file {str(path)!r} has a key {unknown[0]!r} that is no setting; "
             f"there are {', '.join(SETTING_NAMES)}"
         )
         raise InvalidRequest(message)
-    return values
 
 
 def _parsed(name: str, text: str) -> object:
@@ -171,6 +253,7 @@ def _checked(name: str, value: object, where: str) -> object:
     elif isinstance(value, int | float) and kind is not bool and value < (kind is int):
         rule = "pass a positive number"
     if rule:
-        message = f"{where}={value!r} is not valid: {rule}"
+        shown = "…" if attribute.metadata["secret"] else repr(value)
+        message = f"{where}={shown} is not valid: {rule}"
         raise InvalidRequest(message)
     return value
