@@ -60,7 +60,7 @@ class Demo:
         service = self.service
         clock = SystemClock()
         plan = make_plan(service.orders, service.seed)
-        kill: Kill | None = None
+        kills: tuple[Kill, ...] = ()
         if self.kill_at is not None:
             lines = round(2 * self.kill_at * sum(planned.executions for planned in plan))
             first = self._process(evolve(service, kill_at=max(1, lines)))
@@ -72,11 +72,13 @@ class Demo:
             restarted_at = clock.now()
             last = self._process(service)
             journals = trio.run(lambda: read_journals(copy, until=died_at))
-            kill = Kill(first.pid, died_by, died_at, restarted_at, journals)
+            part = "the first process"
+            kills = (Kill(part, True, first.pid, died_by, died_at, restarted_at, journals),)
         else:
             last = self._process(service)
         journals = trio.run(read_journals, service.database)
-        return Evidence(plan, journals, read_lines(service.effects), last.code, kill)
+        codes = {"the last process": last.code}
+        return Evidence(plan, journals, read_lines(service.effects), codes, kills)
 
     def _process(self, service: Service) -> Ended:
         """Run the service in a process of its own until that ends, however it does."""
@@ -107,17 +109,23 @@ def summary_of(report: Report) -> str:
         *(line for proof in report.proofs for line in _lines_of(proof)),
         "",
     ]
-    recovery = report.recovery
-    if recovery is not None:
-        repeated = recovery.cut_off + recovery.not_durable
+    if report.recoveries:
+        repeats = report.repeats
         lines += [
-            f"unfinished attempts that the kill repeated: {repeated}",
-            f"  cut off in the middle: {recovery.cut_off}",
-            f"  ended, but their outcome was not durable yet: {recovery.not_durable}",
-            "recovery, from starting the process again:",
-            f"  to its first journal entry: {recovery.first_entry_s:.2f} s",
-            f"  to all {recovery.interrupted} cut off runs going on: {recovery.all_going_s:.2f} s",
+            f"unfinished attempts that were repeated: {repeats.cut_off + repeats.not_durable}",
+            f"  cut off in the middle: {repeats.cut_off}",
+            f"  ended, but their outcome was not durable yet: {repeats.not_durable}",
         ]
+    for recovery in report.recoveries:
+        lines += [
+            f"recovery of {recovery.kill.part}, from starting it again:",
+            f"  to the next journal entry: {recovery.first_entry_s:.2f} s",
+        ]
+        if recovery.kill.works and len(report.recoveries) == 1:
+            lines.append(
+                f"  to all {recovery.interrupted} cut off runs going on: "
+                f"{recovery.all_going_s:.2f} s"
+            )
     failed = sum(not proof.holds for proof in report.proofs)
     vacant = sum(proof.holds and not proof.checked for proof in report.proofs)
     if failed:

@@ -1,7 +1,7 @@
 """What is known when all is over: the journals, the tasks' own log, and what the parent saw.
 
-The journals are read twice: as they are at the end, and as the kill left them (from a copy of the
-database that was made between the two processes).
+The journals are read at the end, and as they were at each kill: from a copy of the database that
+the kill left, or, in a cluster, through the server just before.
 """
 
 from __future__ import annotations
@@ -47,17 +47,21 @@ Journals = Mapping[str, History]
 
 @frozen
 class Kill:
-    """What the parent process saw of the crash.
+    """What the parent process saw of a crash.
 
     Attributes:
+        part: which part of the system it was.
+        works: whether that part executes tasks.
         pid: the process that was killed.
         signal: the signal that it died by; 0 if it ended otherwise.
         died_at: when the parent learned of it.
         restarted_at: when the parent started the next process.
-        journals: as the kill left them; entries after `died_at` are not in them.
+        journals: what was durable when it died, entries after `died_at` left out.
 
     """
 
+    part: str
+    works: bool
     pid: int
     signal: int
     died_at: datetime
@@ -70,15 +74,21 @@ class Evidence:
     """All that the proofs are made from.
 
     Attributes:
-        exit_code: what the last process ended with.
+        exit_codes: what the processes ended with that were stopped in good order, by part.
+        kills: the crashes, in order.
 
     """
 
     plan: Sequence[Planned]
     journals: Journals
     lines: tuple[Line, ...]
-    exit_code: int
-    kill: Kill | None
+    exit_codes: Mapping[str, int]
+    kills: tuple[Kill, ...]
+
+    @property
+    def killed_workers(self) -> frozenset[int]:
+        """The processes that executed tasks when they were killed."""
+        return frozenset(kill.pid for kill in self.kills if kill.works)
 
     def order(self, planned: Planned) -> History | None:
         """Return the run of an order; None if there is none."""

@@ -1,4 +1,4 @@
-"""The proofs: from the journals and the tasks' own log, that the crash did no harm.
+"""The proofs: from the journals and the tasks' own log, that the crashes did no harm.
 
 Each proof is a function that returns what speaks against its claim: one text per violation, none if
 the claim holds. Nothing is taken on trust from the runtime's state: the journals say what was
@@ -17,7 +17,7 @@ from attrs import frozen
 from aiki_sdk import RunStatus
 
 from .effects import Execution, Phase, executions_of
-from .evidence import ENDS, Evidence, History, task_outcomes
+from .evidence import ENDS, Evidence, History, Kill, task_outcomes
 from .plan import Fate
 from .workflows import Receipt, process_order, ship
 
@@ -39,20 +39,33 @@ class Proof:
 
 
 @frozen
-class Recovery:
-    """What the kill cost.
+class Repeats:
+    """What the kills cost.
 
     Attributes:
-        cut_off: executions that the kill cut off in the middle and that were run again.
+        cut_off: executions that a kill cut off in the middle and that were run again.
         not_durable: executions that had ended, but their outcome was not durable yet: run again.
-        interrupted: runs that were neither waiting nor ended when the process was killed.
-        first_entry_s: seconds from starting the process again to the first entry it wrote.
-        all_going_s: seconds until every interrupted run was executed again.
 
     """
 
     cut_off: int
     not_durable: int
+
+
+@frozen
+class Recovery:
+    """How long the system took after a kill.
+
+    Attributes:
+        kill: the kill.
+        interrupted: runs that were neither waiting nor ended when the process was killed.
+        first_entry_s: seconds from starting the process again to the next entry of any run.
+        all_going_s: seconds until every interrupted run was executed again, where the process that
+            was killed executed them all.
+
+    """
+
+    kill: Kill
     interrupted: int
     first_entry_s: float
     all_going_s: float
@@ -68,7 +81,8 @@ class Report:
     task_calls: int
     executions: int
     shipments: int
-    recovery: Recovery | None
+    repeats: Repeats
+    recoveries: tuple[Recovery, ...]
 
     @property
     def holds(self) -> bool:
@@ -79,7 +93,7 @@ class Report:
 def verify(evidence: Evidence) -> Report:
     """Prove every claim, or say what speaks against it."""
     executions = executions_of(evidence.lines)
-    checks = CHECKS if evidence.kill is None else (*CHECKS, *CHECKS_OF_KILL)
+    checks = (*CHECKS, *CHECKS_OF_KILLS) if evidence.kills else CHECKS
     outcomes = list(task_outcomes(evidence.journals))
     shipments = _runs(evidence, ship.name)
     return Report(
@@ -89,7 +103,8 @@ def verify(evidence: Evidence) -> Report:
         task_calls=sum(outcome.final for outcome in outcomes),
         executions=len(executions),
         shipments=len(shipments),
-        recovery=_recovery(evidence, executions),
+        repeats=_repeats(evidence, executions),
+        recoveries=tuple(_recovery(evidence, kill) for kill in evidence.kills),
     )
 
 
@@ -250,15 +265,15 @@ def _nothing_finished_ran_twice(evidence: Evidence, executions: list[Execution])
 
 
 def _repeats_are_explained(evidence: Evidence, executions: list[Execution]) -> Proof:
-    """An attempt runs once; twice only if the killed process began it the first time."""
-    killed = None if evidence.kill is None else evidence.kill.pid
+    """An attempt runs once; again only if a process that was killed began it before."""
+    killed = evidence.killed_workers
     same: defaultdict[tuple[str, int], list[Execution]] = defaultdict(list)
     for execution in executions:
         same[execution.begun.key, execution.begun.attempt].append(execution)
     wrong: list[str] = []
     for times in same.values():
         by_process = Counter(execution.begun.pid for execution in times)
-        if max(by_process.values()) > 1 or set(by_process) - {times[-1].begun.pid, killed}:
+        if max(by_process.values()) > 1 or set(by_process) - {times[-1].begun.pid} - killed:
             begun = times[0].begun
             wrong.append(
                 f"attempt {begun.attempt} of {begun.task} of {begun.run} ran "
@@ -268,60 +283,65 @@ def _repeats_are_explained(evidence: Evidence, executions: list[Execution]) -> P
         f"{execution.begun.task} of {execution.begun.run} began in process "
         f"{execution.begun.pid}, which was not killed, and never ended"
         for execution in executions
-        if execution.ended is None and execution.begun.pid != killed
+        if execution.ended is None and execution.begun.pid not in killed
     ]
-    return Proof("no attempt ran twice but for the kill", len(same), tuple(wrong))
+    return Proof("no attempt ran twice but for a kill", len(same), tuple(wrong))
 
 
-def _ended_in_order(evidence: Evidence, executions: list[Execution]) -> Proof:
-    processes = len({execution.begun.pid for execution in executions})
-    code = evidence.exit_code
-    wrong = (f"it ended with exit code {code}",) if code else ()
-    return Proof("the last process stopped cleanly", processes, wrong)
+def _ended_in_order(evidence: Evidence, _executions: list[Execution]) -> Proof:
+    codes = evidence.exit_codes
+    wrong = tuple(f"{part} ended with exit code {code}" for part, code in codes.items() if code)
+    return Proof("what was stopped in good order stopped cleanly", len(codes), wrong)
 
 
-# --- What the kill did ----------------------------------------------------------------------------
+# --- What the kills did ---------------------------------------------------------------------------
 
 
-def _was_killed(evidence: Evidence, executions: list[Execution]) -> Proof:
-    kill = evidence.kill
-    assert kill is not None, "asked only after a kill"
+def _were_killed(evidence: Evidence, executions: list[Execution]) -> Proof:
     wrong: list[str] = []
-    if kill.signal != SIGKILL:
-        wrong.append(
-            f"process {kill.pid} was to die by SIGKILL, but ended by {kill.signal or 'itself'}"
-        )
-    processes = sorted({execution.begun.pid for execution in executions})
-    if kill.pid not in processes or len(processes) != 2:
-        wrong.append(f"tasks ran in processes {processes}, not in {kill.pid} and one other")
-    return Proof("the first process died by SIGKILL in the middle", len(processes), tuple(wrong))
+    last = {execution.begun.pid: execution.begun.at for execution in executions}
+    for kill in evidence.kills:
+        if kill.signal != SIGKILL:
+            by = kill.signal or "itself"
+            wrong.append(
+                f"{kill.part}, process {kill.pid}, was to die by SIGKILL, but ended by {by}"
+            )
+        if kill.works and kill.pid not in last:
+            wrong.append(f"{kill.part}, process {kill.pid}, was killed before it did anything")
+        died_at = round(kill.died_at.timestamp() * 1_000_000)
+        if not any(at > died_at for at in last.values()):
+            wrong.append(f"all was done when {kill.part}, process {kill.pid}, was killed")
+    return Proof("every kill was a SIGKILL in the middle", len(evidence.kills), tuple(wrong))
 
 
 def _nothing_durable_was_lost(evidence: Evidence, _executions: list[Execution]) -> Proof:
-    """What the journals held when the process died is still there, unchanged."""
-    kill = evidence.kill
-    assert kill is not None, "asked only after a kill"
+    """What the journals held when a process died is still there, unchanged."""
     wrong: list[str] = []
-    for run_id, before in kill.journals.items():
-        after = evidence.journals.get(run_id)
-        if after is None or after.entries[: len(before.entries)] != before.entries:
-            wrong.append(f"the journal of {run_id} is not the one that the kill left, continued")
-    entries = sum(len(history.entries) for history in kill.journals.values())
-    return Proof("no entry that was durable at the kill was lost", entries, tuple(wrong))
+    entries = 0
+    for kill in evidence.kills:
+        for run_id, before in kill.journals.items():
+            entries += len(before.entries)
+            after = evidence.journals.get(run_id)
+            if after is None or after.entries[: len(before.entries)] != before.entries:
+                wrong.append(f"the journal of {run_id} does not continue what {kill.part} left")
+    return Proof("no entry that was durable at a kill was lost", entries, tuple(wrong))
 
 
 def _finished_stayed_finished(evidence: Evidence, executions: list[Execution]) -> Proof:
-    """What the journals that the kill left call finished, the next process left alone."""
-    kill = evidence.kill
-    assert kill is not None, "asked only after a kill"
-    finished = {(o.key, o.attempt) for o in task_outcomes(kill.journals)}
-    wrong = tuple(
-        f"{execution.begun.task} of {execution.begun.run} ran again after the restart"
-        for execution in executions
-        if execution.begun.pid != kill.pid
-        and (execution.begun.key, execution.begun.attempt) in finished
-    )
-    return Proof("what was finished at the kill was left alone", len(finished), wrong)
+    """What the journals that a kill left call finished was left alone from then on."""
+    wrong: list[str] = []
+    checked = 0
+    for kill in evidence.kills:
+        finished = {(o.key, o.attempt) for o in task_outcomes(kill.journals)}
+        checked += len(finished)
+        died_at = round(kill.died_at.timestamp() * 1_000_000)
+        wrong += [
+            f"{execution.begun.task} of {execution.begun.run} ran again after {kill.part} died"
+            for execution in executions
+            if execution.begun.at > died_at
+            and (execution.begun.key, execution.begun.attempt) in finished
+        ]
+    return Proof("what was finished at a kill was left alone", checked, tuple(wrong))
 
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -336,37 +356,41 @@ CHECKS: Final[tuple[Check, ...]] = (
     _repeats_are_explained,
     _ended_in_order,
 )
-CHECKS_OF_KILL: Final[tuple[Check, ...]] = (
-    _was_killed,
+CHECKS_OF_KILLS: Final[tuple[Check, ...]] = (
+    _were_killed,
     _nothing_durable_was_lost,
     _finished_stayed_finished,
 )
 
 
-# --- What the kill cost ---------------------------------------------------------------------------
+# --- What the kills cost --------------------------------------------------------------------------
 
 
-def _recovery(evidence: Evidence, executions: list[Execution]) -> Recovery | None:
-    kill = evidence.kill
-    if kill is None:
-        return None
-    again = {
-        (execution.begun.key, execution.begun.attempt)
-        for execution in executions
-        if execution.begun.pid != kill.pid
+def _repeats(evidence: Evidence, executions: list[Execution]) -> Repeats:
+    last = {
+        (execution.begun.key, execution.begun.attempt): number
+        for number, execution in enumerate(executions)
     }
     repeated = [
         execution
-        for execution in executions
-        if execution.begun.pid == kill.pid
-        and (execution.begun.key, execution.begun.attempt) in again
+        for number, execution in enumerate(executions)
+        if execution.begun.pid in evidence.killed_workers
+        and last[execution.begun.key, execution.begun.attempt] > number
     ]
+    return Repeats(
+        cut_off=sum(execution.ended is None for execution in repeated),
+        not_durable=sum(execution.ended is not None for execution in repeated),
+    )
+
+
+def _recovery(evidence: Evidence, kill: Kill) -> Recovery:
     interrupted = [run_id for run_id, run in kill.journals.items() if _was_executing(run)]
-    first_times = [
+    start = kill.restarted_at
+    next_times = [
         entry.at
         for history in evidence.journals.values()
         for entry in history.entries
-        if entry.at >= kill.restarted_at
+        if entry.at >= start
     ]
     going = [
         at
@@ -374,12 +398,10 @@ def _recovery(evidence: Evidence, executions: list[Execution]) -> Recovery | Non
         if run_id in evidence.journals
         for at in _going_again(evidence.journals[run_id], kill.journals[run_id])
     ]
-    start = kill.restarted_at
     return Recovery(
-        cut_off=sum(execution.ended is None for execution in repeated),
-        not_durable=sum(execution.ended is not None for execution in repeated),
+        kill=kill,
         interrupted=len(interrupted),
-        first_entry_s=(min(first_times, default=start) - start).total_seconds(),
+        first_entry_s=(min(next_times, default=start) - start).total_seconds(),
         all_going_s=(max(going, default=start) - start).total_seconds(),
     )
 
