@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -25,9 +24,13 @@ from typing import Final, Self
 
 from attrs import Factory, define, field
 
+from aiki_sdk import NotFound
+
+from ._backing import LOOPBACK, Backing, free_port, make_postgres, make_redis
 from ._process import Managed, Tell
 
 SERVING: Final = re.compile(r"serving (?P<url>https?://\S+)")
+AIKI: Final = (sys.executable, "-m", "aiki_trio.cli")
 CONNECTED: Final = re.compile(r"worker \S+ is connected")
 
 
@@ -38,8 +41,8 @@ class LocalCluster:
     Attributes:
         module: the workflows' code: a dotted name, or the path of a `.py` file.
         count: how many workers are started at first.
-        database_url: where runs are kept; None: a SQLite file in the folder.
-        redis_url: where work is queued; None: workers are given it over their sessions.
+        postgres: start a PostgreSQL too, and keep runs there; else in a SQLite file in the folder.
+        redis: start a Redis too, which carries the work; else workers get it over their sessions.
         folder: where data is kept; None: a temporary folder, removed at the end.
         environment: variables for all processes.
         server_flags: further flags of `aiki server`.
@@ -50,36 +53,69 @@ class LocalCluster:
 
     module: str
     count: int = 2
-    database_url: str | None = None
-    redis_url: str | None = None
+    postgres: bool = False
+    redis: bool = False
     folder: Path | None = None
     environment: Mapping[str, str] = Factory(dict[str, str])
     server_flags: tuple[str, ...] = ()
     worker_flags: tuple[str, ...] = ()
     tell: Tell = field(default=lambda _name, _line: None)
-    server: Managed = field(init=False)
-    workers: list[Managed] = field(factory=lambda: list[Managed](), init=False)
+    parts: list[Managed] = field(factory=lambda: list[Managed](), init=False)
+    addresses: dict[str, str] = field(factory=lambda: dict[str, str](), init=False)
     _port: int = field(init=False)
     _stack: ExitStack = field(factory=ExitStack, init=False)
 
     @property
     def url(self) -> str:
         """Where the server is reached; the same for as long as the cluster lives."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{LOOPBACK}:{self._port}"
+
+    @property
+    def workers(self) -> list[Managed]:
+        """The worker processes, in order of their start."""
+        return [part for part in self.parts if part.name.startswith("worker")]
+
+    @property
+    def server(self) -> Managed:
+        """The server process."""
+        return self.part("server")
+
+    def part(self, name: str) -> Managed:
+        """Return a part by name: `server`, `postgres`, `redis`, or `worker-1` and so on.
+
+        Raises:
+            NotFound: there is no such part; with those that there are.
+        """
+        for part in self.parts:
+            if part.name == name:
+                return part
+        there = ", ".join(part.name for part in self.parts)
+        raise NotFound(f"the cluster has no part {name!r}; there are: {there}")
 
     def __enter__(self) -> Self:
-        """Start the server, then the workers; return when all are ready."""
+        """Start what stores and queues, the server, then the workers; return when all are ready.
+
+        Raises:
+            Unavailable: a part does not start; with its last lines.
+        """
         with ExitStack() as stack:
             if self.folder is None:
                 self.folder = Path(tempfile.mkdtemp(prefix="aiki-cluster-"))
                 stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            if self.database_url is None:
-                self.database_url = f"sqlite:///{self.folder / 'aiki.db'}"
+            self.addresses["database"] = f"sqlite:///{self.folder / 'aiki.db'}"
+            if self.postgres:
+                backing = make_postgres(self.folder, free_port(), self.tell)
+                self.addresses["database"] = self._run_backing(backing, stack)
+            if self.redis:
+                backing = make_redis(self.folder, free_port(), self.tell)
+                self.addresses["redis"] = self._run_backing(backing, stack)
             self._port = free_port()
-            self.server = self._make_server()
-            stack.callback(self.server.stop)
-            self.server.start()
-            self.server.wait_ready()
+            self.addresses["server"] = self.url
+            server = self._make_server()
+            self.parts.append(server)
+            stack.callback(server.stop)
+            server.start()
+            server.wait_ready()
             stack.callback(self._stop_workers)
             for _ in range(self.count):
                 self.add_worker(ready=False)
@@ -94,29 +130,38 @@ class LocalCluster:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop the workers, then the server."""
+        """Stop the workers, then the server, then what these stand on."""
         self._stack.__exit__(kind, error, traceback)
 
     def add_worker(self, *, module: str | None = None, ready: bool = True) -> Managed:
         """Start one more worker; `module`: other code than the cluster's."""
         name = f"worker-{len(self.workers) + 1}"
         command = [*AIKI, "worker", module or self.module, "--url", self.url, *self.worker_flags]
-        if self.redis_url is not None:
-            command += ["--redis-url", self.redis_url]
-        worker = Managed(name, command, CONNECTED, environment=self._variables(), tell=self.tell)
-        self.workers.append(worker)
+        worker = self._managed(name, command, CONNECTED)
+        self.parts.append(worker)
         worker.start()
         if ready:
             worker.wait_ready()
         return worker
 
+    def _run_backing(self, backing: Backing, stack: ExitStack) -> str:
+        self.parts.append(backing.process)
+        stack.callback(backing.process.stop)
+        backing.process.start()
+        backing.process.wait_ready()
+        return backing.url
+
     def _make_server(self) -> Managed:
-        assert self.database_url is not None, "set when the cluster is entered"
         command = [*AIKI, "server", "--port", str(self._port)]
-        command += ["--database-url", self.database_url, *self.server_flags]
-        if self.redis_url is not None:
-            command += ["--redis-url", self.redis_url]
-        return Managed("server", command, SERVING, environment=self._variables(), tell=self.tell)
+        command += ["--database-url", self.addresses["database"], *self.server_flags]
+        if self.postgres:
+            command.append("--migrate")
+        return self._managed("server", command, SERVING)
+
+    def _managed(self, name: str, command: list[str], ready: re.Pattern[str]) -> Managed:
+        if self.redis:
+            command += ["--redis-url", self.addresses["redis"]]
+        return Managed(name, command, ready, environment=self._variables(), tell=self.tell)
 
     def _variables(self) -> dict[str, str]:
         # What the caller's own shell sets for `aiki` must not reach into the cluster.
@@ -128,14 +173,3 @@ class LocalCluster:
             worker.ask_to_stop()
         for worker in self.workers:
             worker.stop()
-
-
-AIKI: Final = (sys.executable, "-m", "aiki_trio.cli")
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -46,6 +46,7 @@ class Managed:
         folder: where it runs.
         tell: is given every line.
         stop_signal: asks it to end in good order.
+        user: the user that it runs as; None: this one.
         restarts: how often it was started again.
 
     """
@@ -57,7 +58,7 @@ class Managed:
     folder: Path | None = None
     tell: Tell = field(default=lambda _name, _line: None)
     stop_signal: signal.Signals = signal.SIGTERM
-    user: int | None = None
+    user: str | None = None
     restarts: int = field(default=-1, init=False)
     match: re.Match[str] | None = field(default=None, init=False)
     lines: deque[str] = field(factory=lambda: deque[str](maxlen=LINES_KEPT), init=False)
