@@ -86,9 +86,20 @@ def _run_each(session: nox.Session, *commands: tuple[str, ...]) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Run the order workflow in one process: it survives a crash half-way. Takes its arguments."""
+    """Run the order workflow: it survives a crash half-way.
+
+    In one process; `-- --processes`: on a server and workers that are killed in turn;
+    `-- --cluster`: with PostgreSQL and Redis, which are killed too.
+    """
     _install(session)
     session.run("python", "-m", "examples.orders", *session.posargs)
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """Run a server and workers here until Ctrl-C (`-- MODULE --workers 4 --redis --postgres`)."""
+    _install(session)
+    session.run("python", "-m", "aiki_trio.testing.cluster", *session.posargs)
 
 
 @nox.session(python=_test_interpreters())
@@ -150,6 +161,27 @@ def bench(session: nox.Session) -> None:
     """Measure throughput and latency; arguments go to the benchmark (`nox -s bench -- --help`)."""
     _install(session)
     session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
+def sim(session: nox.Session) -> None:
+    """Explore crashes, delays and losses by seed, on virtual time (`-- --seeds 2000`)."""
+    _install(session)
+    session.run("python", "-m", "aiki_trio.testing.sim", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill real processes at random under load, and check what is left (`-- --minutes 10`)."""
+    _install(session)
+    session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Run a steady load with faults, and see whether anything grows (`-- --minutes 120`)."""
+    _install(session)
+    session.run("python", "-m", "tests.soak", *session.posargs)
 
 
 @nox.session
