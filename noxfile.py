@@ -104,9 +104,13 @@ def cluster(session: nox.Session) -> None:
 
 @nox.session(python=_test_interpreters())
 def tests(session: nox.Session) -> None:
-    """Run the test suite; arguments go to pytest (`nox -s tests-3.12 -- tests/unit -k tidy`)."""
+    """Run the test suite; arguments go to pytest (`nox -s tests-3.12 -- tests/unit -k tidy`).
+
+    Without arguments, on all cores: a file's tests stay together, for they may share a server.
+    """
     _install(session)
-    session.run("python", "-m", "pytest", *session.posargs)
+    arguments = session.posargs or ["--numprocesses", "auto", "--dist", "loadfile"]
+    session.run("python", "-m", "pytest", *arguments)
 
 
 @nox.session
