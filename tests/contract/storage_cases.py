@@ -31,13 +31,26 @@ from aiki_actors.storage import (
     Storage,
     open_sqlite,
 )
+from aiki_actors.storage.postgres import PostgresSettings, open_postgres
 from aiki_actors.storage.sqlite._writer import CallRequest
 from aiki_sdk.protocol import Priority, RunStatus
+from tests.servers.postgres import open_database
 
 Opens: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Storage]]
 
 QUICK: Final = SqliteSettings(synchronous="normal")
 """Contract tests do not pull the plug, so they need not wait for the disk."""
+
+
+# Every append of several changes is spread over three writers: what the contract says of a batch
+# must hold there too.
+POSTGRES: Final = PostgresSettings(own_wait_s=1, retry_s=5, writers=3, split_min=2)
+
+
+@asynccontextmanager
+async def _postgres(_folder: Path) -> AsyncGenerator[Storage, None]:
+    async with open_database(used=True) as url, open_postgres(url, POSTGRES) as storage:
+        yield storage
 
 
 @asynccontextmanager
@@ -59,6 +72,7 @@ async def _sqlite_memory(_folder: Path) -> AsyncGenerator[Storage, None]:
 
 ADAPTERS: Final[dict[str, Opens]] = {
     "memory": _memory,
+    "postgres": _postgres,
     "sqlite-file": _sqlite_file,
     "sqlite-memory": _sqlite_memory,
 }

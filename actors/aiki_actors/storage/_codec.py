@@ -83,14 +83,21 @@ class _Codec:
 _Spliced: TypeAlias = Mapping[str, tuple[_Splice, Read]]
 
 
-def _compile(cls: type[Any], spliced: _Spliced) -> _Codec:
-    """Build the codec of one class from its annotations; an unknown annotation is a KeyError."""
+def _compile(cls: type[Any], spliced: _Spliced, passed: frozenset[str] = frozenset()) -> _Codec:
+    """Build the codec of one class from its annotations; an unknown annotation is a KeyError.
+
+    Fields in `passed` are not written, and stand in what is read as they are to be.
+    """
     # Any: cattrs takes the overrides as keywords beside its own options.
     writing: dict[str, Any] = {}
     reading: dict[str, Any] = {}
     splices: list[tuple[Callable[[Any], Any], bytes, _Splice]] = []
     absent_is_none: list[str] = []
     for attribute in attrs.fields(cls):
+        if attribute.name in passed:
+            writing[attribute.name] = override(omit=True)
+            reading[attribute.name] = override(struct_hook=same)
+            continue
         name, annotation = attribute.name, annotation_of(cls, attribute.name)
         required = attribute.default is attrs.NOTHING
         if required and (annotation == "JsonValue" or annotation.endswith("| None")):
@@ -104,8 +111,27 @@ def _compile(cls: type[Any], spliced: _Spliced) -> _Codec:
             writing[name] = override(unstruct_hook=write, omit_if_default=True)
         reading[name] = override(struct_hook=read)
     plain = make_dict_unstructure_fn(cls, converter, **writing)
-    structure = make_dict_structure_fn(cls, converter, **reading)
+    if passed:
+        structure = _by_name(cls, {name: hook.struct_hook for name, hook in reading.items()})
+    else:
+        structure = make_dict_structure_fn(cls, converter, **reading)
     return _Codec(_encoder(plain, splices), _reader(cls, structure, tuple(absent_is_none)))
+
+
+def _by_name(cls: type[Any], hooks: Mapping[str, Read]) -> Callable[[Any, Any], Any]:
+    """Return how a class is built whose fields are not all positional, which cattrs cannot."""
+    required = {a.name for a in attrs.fields(cls) if a.default is attrs.NOTHING}
+    known = tuple([(name, hook, name in required) for name, hook in hooks.items()])
+
+    def structure(document: Any, _type: Any) -> Any:
+        values = {
+            name: hook(document[name], None)
+            for name, hook, needed in known
+            if needed or name in document
+        }
+        return cls(**values)
+
+    return structure
 
 
 def _encoder(
@@ -191,6 +217,35 @@ _COMMAND_KINDS: Final[Mapping[type[Any], str]] = {cls: kind for kind, cls in NOT
 _ENCODERS: Final[Mapping[str, Callable[[Any], bytes]]] = {
     kind: codec.encode for kind, codec in _BODIES.items()
 }
+
+
+def compile_fields(
+    cls: type[Any], *, passed: frozenset[str] = frozenset()
+) -> tuple[Callable[[Any], bytes], Callable[[dict[str, Any]], Any]]:
+    """Return how values of a class are written and read, in the form of entries' bodies.
+
+    Reading raises TypeError, ValueError, KeyError or AttributeError for what does not fit.
+
+    Args:
+        cls: an attrs class whose fields have types that entries and commands have.
+        passed: fields that are not written; whoever reads puts them into the object.
+    """
+    compiled = _compile(cls, _COMMAND_PARTS, passed)
+    return compiled.encode, compiled.read
+
+
+def body_from_document(kind: str, document: dict[str, JsonValue]) -> Body:
+    """Read an entry's body from the object that its document holds.
+
+    Raises:
+        JournalVersionError: a newer release wrote it: the kind is not known here.
+        TypeError: it does not fit; or ValueError, KeyError, AttributeError, PayloadError.
+    """
+    codec = _BODIES.get(kind)
+    if codec is None:
+        raise _too_new("an entry", kind, FORMAT, ENTRY_KINDS)
+    body: Body = codec.read(document)
+    return body
 
 
 # --- Entries and notices --------------------------------------------------------------------------

@@ -62,6 +62,13 @@ def _texts(value: Any, _type: Any) -> tuple[str, ...]:
     return tuple(text(item, str) for item in value)
 
 
+def _float(value: Any, _type: Any) -> float:
+    if type(value) not in {int, float}:
+        message = f"{type(value).__name__} instead of a number"
+        raise TypeError(message)
+    return float(value)
+
+
 def _write_call(call: Call) -> dict[str, str | int]:
     form: dict[str, str | int] = {"address": call.address}
     if call.branch:
@@ -73,6 +80,14 @@ def _write_call(call: Call) -> dict[str, str | int]:
 
 def _read_call(value: Any, _type: Any) -> Call:
     return Call(value["address"], value.get("branch", ""), value.get("index", 0))
+
+
+def _write_calls(calls: tuple[Call, ...]) -> list[dict[str, str | int]]:
+    return [_write_call(call) for call in calls]
+
+
+def _read_calls(value: Any, _type: Any) -> tuple[Call, ...]:
+    return tuple([_read_call(item, Call) for item in value])
 
 
 def _write_optional(write: Write) -> Write:
@@ -108,8 +123,10 @@ _PLAIN: Final[Mapping[str, tuple[Write, Read]]] = {
     "Call": (_write_call, _read_call),
     "Mapping[str, str]": (dict, _labels),
     "bool": (same, _exactly(bool)),
+    "float": (same, _float),
     "int": (same, _exactly(int)),
     "str": (same, text),
+    "tuple[Call, ...]": (_write_calls, _read_calls),
     "tuple[str, ...]": (same, _texts),
 }
 """How a field is written into and read from the plain part, by its annotation."""

@@ -18,6 +18,7 @@ import trio
 from attrs import Factory, define, field
 
 from aiki_actors.engine import FORMAT, Entry, Micros, Notice, Projection
+from aiki_sdk import dumps, loads
 from aiki_sdk.protocol import Priority
 
 from ._changes import EncodedChange, NoticeRow, encode_change
@@ -29,6 +30,7 @@ from ._port import (
     Change,
     ClaimedRun,
     DueRun,
+    KnownWorkflow,
     ReadyRun,
     ReferenceTaken,
     RunFilter,
@@ -84,6 +86,9 @@ class MemoryStorage:
         factory=lambda: dict[_ReferenceKey, str](), init=False
     )
     _notices: dict[str, NoticeRow] = field(factory=lambda: dict[str, NoticeRow](), init=False)
+    _workflows: dict[tuple[str, str, str], bytes] = field(
+        factory=lambda: dict[tuple[str, str, str], bytes](), init=False
+    )
     _size_bytes: int = field(default=0, init=False)
     _by_creation: _SortedKeys[tuple[int, str]] = field(factory=lambda: _SortedKeys(), init=False)
     _by_due: _SortedKeys[tuple[int, str]] = field(factory=lambda: _SortedKeys(), init=False)
@@ -313,6 +318,18 @@ class MemoryStorage:
             entries = self._journals.pop(row.run_id)
             self._size_bytes -= sum(len(data) for *_, data in entries)
         return len(doomed)
+
+    async def put_workflows(self, workflows: Sequence[KnownWorkflow]) -> None:
+        """Keep workflows; see `Storage.put_workflows`."""
+        rows = {(one.namespace, one.name, one.version): dumps(one.definition) for one in workflows}
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._workflows.update(rows)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def workflows(self) -> list[KnownWorkflow]:
+        """Return every workflow that is kept."""
+        await trio.lowlevel.checkpoint()
+        return [KnownWorkflow(*key, loads(data)) for key, data in sorted(self._workflows.items())]
 
     async def size_bytes(self) -> int:
         """Return the length of all entry bodies that are kept."""

@@ -19,6 +19,7 @@ from typing import Protocol
 from attrs import frozen
 
 from aiki_actors.engine import Entry, Micros, Notice, Projection
+from aiki_sdk import JsonValue
 from aiki_sdk.protocol import Priority, RunStatus
 
 
@@ -139,6 +140,23 @@ class ClaimedRun:
     epoch: int
 
 
+@frozen
+class KnownWorkflow:
+    """A workflow that some worker has announced, or some start has brought along.
+
+    Attributes:
+        namespace: whose it is.
+        name: of the workflow; with the version, unique in the namespace.
+        version: the version.
+        definition: all that is known of it, as a JSON object; the last word of a worker counts.
+    """
+
+    namespace: str
+    name: str
+    version: str
+    definition: JsonValue
+
+
 class Storage(Protocol):
     """A database of runs. One writer calls `append`; reads come from anywhere."""
 
@@ -215,6 +233,21 @@ class Storage(Protocol):
             workflow: only its runs, by name; all versions.
             excluding: not the runs of these workflows.
         """
+        ...
+
+    async def put_workflows(self, workflows: Sequence[KnownWorkflow]) -> None:
+        """Keep workflows durably, in one transaction; what was kept under the same key is replaced.
+
+        The key is (namespace, name, version). Not cancelled half-way.
+
+        Raises:
+            PayloadError: a definition cannot be JSON; nothing was written.
+            StorageError: the database failed; nothing was written.
+        """
+        ...
+
+    async def workflows(self) -> list[KnownWorkflow]:
+        """Return every workflow that is kept, in order of (namespace, name, version)."""
         ...
 
     async def size_bytes(self) -> int:

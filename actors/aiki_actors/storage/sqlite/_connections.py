@@ -6,6 +6,7 @@ the process, so that a killed runtime leaves nothing to clean up. Readers need n
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -51,8 +52,9 @@ class Database:
         lock = f"{os.path.realpath(self.path)}-owner"
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except (PermissionError, OSError) as error:
-            cls = StorageReadOnly if isinstance(error, PermissionError) else StorageError
+        except OSError as error:
+            cannot_write = isinstance(error, PermissionError) or error.errno == errno.EROFS
+            cls = StorageReadOnly if cannot_write else StorageError
             raise cls(
                 f"database {self.name} cannot be owned: {lock} cannot be opened "
                 f"({error.strerror}); check that the folder exists and that this user may "

@@ -14,6 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
+from aiki_actors.faults import fault_point
 from aiki_sdk import StorageError, StorageTooNew
 
 APPLICATION_ID: Final = 0x41494B49
@@ -86,6 +87,7 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
         for step in known[version:]:
             for statement in statements(step.script):
                 connection.execute(statement)
+            fault_point("schema.migrating")
             connection.execute(
                 "INSERT INTO schema_version VALUES (?, ?)", (step.version, step.name)
             )

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from attrs import frozen
 
 from aiki_actors.engine import Entry, Micros, Notice, Projection
 from aiki_actors.storage._codec import decode_entry, decode_notice
 from aiki_actors.storage._listing import created_bounds, read_cursor, write_cursor
-from aiki_actors.storage._port import ClaimedRun, DueRun, ReadyRun, RunFilter, RunPage
-from aiki_sdk import JsonValue, dumps
+from aiki_actors.storage._port import (
+    ClaimedRun,
+    DueRun,
+    KnownWorkflow,
+    ReadyRun,
+    RunFilter,
+    RunPage,
+)
+from aiki_sdk import JsonValue, dumps, loads
 
 from ._rows import COLUMNS, PRIORITIES, Value, run_of
 
@@ -273,6 +280,38 @@ def notices(connection: sqlite3.Connection, limit: int, after: str | None) -> li
     """Return notices that are still owed, in order of id, from behind `after`."""
     rows = connection.execute(NOTICES, (after or "", limit)).fetchall()
     return [decode_notice(*row) for row in rows]
+
+
+PUT_WORKFLOW: Final = (
+    "INSERT INTO workflows (namespace, name, version, definition) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (namespace, name, version) DO UPDATE SET definition = excluded.definition"
+)
+WORKFLOWS: Final = (
+    "SELECT namespace, name, version, definition FROM workflows ORDER BY namespace, name, version"
+)
+
+WorkflowRow: TypeAlias = tuple[str, str, str, bytes]
+
+
+def put_workflows(connection: sqlite3.Connection, rows: Sequence[WorkflowRow]) -> None:
+    """Keep workflows in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.executemany(PUT_WORKFLOW, rows)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def workflows(connection: sqlite3.Connection) -> list[KnownWorkflow]:
+    """Return every workflow that is kept."""
+    rows = connection.execute(WORKFLOWS).fetchall()
+    return [
+        KnownWorkflow(namespace, name, version, loads(definition))
+        for namespace, name, version, definition in rows
+    ]
 
 
 def size_bytes(connection: sqlite3.Connection) -> int:

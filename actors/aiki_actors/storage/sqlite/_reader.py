@@ -24,7 +24,7 @@ from attrs import define
 
 from aiki_actors.engine import Entry, Projection
 from aiki_actors.storage._listing import check_limit
-from aiki_actors.storage._port import ReadyRun, RunFilter, RunPage
+from aiki_actors.storage._port import KnownWorkflow, ReadyRun, RunFilter, RunPage
 from aiki_sdk import NotFound, StorageError
 
 from . import _queries as queries
@@ -88,6 +88,10 @@ class SqliteReader:
         """Return runs that stand in the queue; see `Storage.ready`."""
         check_limit(limit)
         return await self._read(partial(queries.ready, limit=limit, exclude=()))
+
+    async def workflows(self) -> list[KnownWorkflow]:
+        """Return every workflow that workers have announced."""
+        return await self._read(queries.workflows)
 
     async def size_bytes(self) -> int:
         """Return the size of the database without its write-ahead log, free pages included."""

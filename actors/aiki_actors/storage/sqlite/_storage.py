@@ -26,11 +26,12 @@ from aiki_actors.storage._port import (
     Change,
     ClaimedRun,
     DueRun,
+    KnownWorkflow,
     ReadyRun,
     RunFilter,
     RunPage,
 )
-from aiki_sdk import UnknownOutcome
+from aiki_sdk import UnknownOutcome, dumps
 
 from . import _queries as queries
 from ._connections import Database
@@ -203,6 +204,18 @@ class SqliteStorage:
         await self._answer_to(request)
         return deleted[0]
 
+    async def put_workflows(self, workflows: Sequence[KnownWorkflow]) -> None:
+        """Keep workflows, in one transaction; see `Storage.put_workflows`."""
+        rows = [(one.namespace, one.name, one.version, dumps(one.definition)) for one in workflows]
+        await trio.lowlevel.checkpoint_if_cancelled()
+        request = CallRequest(lambda connection: queries.put_workflows(connection, rows))
+        self._writer.submit(request)
+        await self._answer_to(request)
+
+    async def workflows(self) -> list[KnownWorkflow]:
+        """Return every workflow that is kept."""
+        return await self._read(queries.workflows)
+
     async def size_bytes(self) -> int:
         """Return the size of the database without its write-ahead log, free pages included."""
         return await self._read(queries.size_bytes)
@@ -247,3 +260,4 @@ async def open_sqlite(
         storage.close_readers()
         with trio.CancelScope(shield=True), courtesy.towards_threads():
             await writer.wait_ended()
+        courtesy.close()

@@ -27,6 +27,7 @@ from typing import Final, TypeAlias
 import trio
 from attrs import Factory, define, field, frozen
 
+from aiki_actors.faults import fault_point
 from aiki_actors.storage._changes import EncodedChange
 from aiki_actors.storage._port import Appended, AppendResult
 from aiki_sdk import StorageError, UnknownOutcome
@@ -201,7 +202,9 @@ class Writer:
         except BaseException:
             self._roll_back(connection)
             raise
+        fault_point("commit.begun")
         self._commit(connection, _witness(changes, [one for part in results for one in part]))
+        fault_point("commit.done")
         for request, result in zip(group, results, strict=True):
             request.results = result
 
