@@ -6,7 +6,8 @@ acknowledgements and resumption, one process gets for free.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any, NoReturn
 
 import trio
 from attrs import define, field
@@ -28,24 +29,29 @@ class LocalSession:
     runs: Runs
     dispatcher: Dispatcher
     worker: WorkerInbox = field(init=False)
+    joined: bool = field(default=False, init=False)
+    """Whether the worker takes runs."""
     _cut: bool = field(default=False, init=False)
 
     def cut(self) -> None:
         """Carry nothing any more, either way: what becomes of a session whose worker was killed."""
-        self._cut = True
+        self._cut, self.joined = True, False
         self.dispatcher.leave(self.worker_id)
 
     # -- what the worker says (aiki_actors.worker.ServerPort) ---------------------------------
 
-    async def submit(
+    def submit(
         self, run_id: str, commands: tuple[e.WorkerCommand, ...]
-    ) -> tuple[e.Entry, ...]:
+    ) -> Coroutine[Any, Any, tuple[e.Entry, ...]]:
         """Carry commands out as one change; never half-way cancelled."""
         if self._cut:
-            await trio.lowlevel.checkpoint()
-            message = f"the session of worker {self.worker_id} was cut; its claims do not count"
-            raise StaleClaim(message)
-        return await self.runs.submit(run_id, commands)
+            return self._refuse()
+        return self.runs.submit(run_id, commands)
+
+    async def _refuse(self) -> NoReturn:
+        await trio.lowlevel.checkpoint()
+        message = f"the session of worker {self.worker_id} was cut; its claims do not count"
+        raise StaleClaim(message)
 
     async def reclaim(self, run_id: str) -> None:
         """Make a parked run whose code goes on by itself ready; this worker is asked first."""
@@ -69,20 +75,25 @@ class LocalSession:
 
     def join(self) -> None:
         """Give this worker runs of every workflow that is registered now; may be said again."""
-        if self._cut:
-            return
+        if not self._cut:
+            self.joined = True
+            self._take(self.settings.runs_max)
+
+    def _take(self, slots: int) -> None:
         serves = frozenset((workflow.name, workflow.version) for workflow in self.registry)
         self.dispatcher.join(
             Session(self.worker_id, self),
             serves,
             frozenset(self.settings.pools),
-            self.settings.runs_max,
+            slots,
             self.namespace,
         )
 
     def leave(self) -> None:
-        """Give this worker no more runs."""
-        self.dispatcher.leave(self.worker_id)
+        """Give this worker no more runs; what happens to those that it has it still hears."""
+        if not self._cut:
+            self.joined = False
+            self._take(0)
 
     # -- what the server says (aiki_actors.server.Inbox) --------------------------------------
 

@@ -46,10 +46,13 @@ from aiki_actors.server import (
     Runs,
     ServerClientPort,
     Services,
+    Sessions,
     StorageActor,
     Timers,
     TimersActor,
+    WorkflowCatalogue,
     Write,
+    sessions_spec,
 )
 from aiki_actors.storage import Storage, micros_of
 from aiki_actors.worker import (
@@ -60,6 +63,13 @@ from aiki_actors.worker import (
     Subscriber,
     WorkerHooks,
     executors_spec,
+)
+from aiki_gateway import (
+    HOST as GATEWAY_HOST,
+    PORT as GATEWAY_PORT,
+    Bound,
+    GatewaySettings,
+    start_gateway,
 )
 from aiki_sdk import (
     AikiError,
@@ -79,6 +89,7 @@ from aiki_sdk.payload import is_sealed
 from aiki_sdk.protocol import Outcome
 
 from ._garbage import collecting_after
+from ._gateway_engine import RuntimeEngine
 from ._local_session import LocalSession
 from ._settings import RuntimeSettings
 from ._storage_url import open_storage
@@ -101,9 +112,13 @@ class Runtime:
     namespace: str
     hooks: WorkerHooks = WorkerHooks()
     codec: PayloadCodec | None = None
+    serves: bool = False
+    """Whether workers in other processes are let in from the start."""
     hub: Hub[Outcome] = field(factory=lambda: Hub[Outcome](), init=False)
     runs: Runs = field(init=False)
     dispatcher: Dispatcher = field(init=False)
+    catalogue: WorkflowCatalogue = field(init=False)
+    sessions: Sessions = field(init=False)
     timers: Timers = field(init=False)
     keeper: Keeper = field(init=False)
     client: Client = field(init=False)
@@ -114,7 +129,18 @@ class Runtime:
     def __attrs_post_init__(self) -> None:
         """Make the parts; the tree that runs them is made by `open_runtime`."""
         self.runs = Runs(self.settings.mailbox_max)
+        self.catalogue = WorkflowCatalogue(self.registry, self.storage)
         self.dispatcher = Dispatcher(self.ids, self.now, self.runs.claim)
+        self.sessions = Sessions(
+            self.runs,
+            self.dispatcher,
+            self.storage,
+            self.catalogue,
+            self.ids,
+            self.clock.monotonic,
+            self.settings.sessions,
+            importlib.metadata.version("aiki-trio"),
+        )
         self.timers = Timers(self.storage, self.now, self._elapse, self.settings.timers)
         self.client = self.client_for(self.namespace)
 
@@ -130,7 +156,7 @@ class Runtime:
         """Return what a client of a namespace speaks to."""
         return ServerClientPort(
             namespace,
-            self.registry,
+            self.catalogue,
             self.storage,
             self.runs,
             self.hub,
@@ -140,9 +166,48 @@ class Runtime:
             self.settings.on_divergence,
         )
 
+    async def let_workers_in(self) -> None:
+        """Let workers in other processes have sessions from now on; again, it does nothing.
+
+        Raises:
+            StorageError: what workers announced before could not be read.
+
+        """
+        await self.catalogue.load()
+        if self.sessions.supervisor is None:
+            self.sessions.started(self.system.root.start_supervisor(sessions_spec()))
+
     def tree(self) -> TreeNode:
         """Return a picture of the live actor tree."""
         return self.system.tree()
+
+    async def serve(
+        self,
+        *,
+        host: str = GATEWAY_HOST,
+        port: int = GATEWAY_PORT,
+        settings: GatewaySettings | None = None,
+    ) -> Bound:
+        """Serve this runtime over HTTP for as long as it runs; needs the extra `[server]`.
+
+        Args:
+            host: where to listen; others than this machine need API keys, or `allow_open`.
+            port: 0 lets the system choose; the answer tells which.
+            settings: every limit of the gateway.
+
+        Returns:
+            Where clients can connect, from now on.
+
+        Raises:
+            InvalidRequest: the extra is not installed, or the host is open and there are no keys.
+            OSError: the address cannot be had.
+            NameTaken: it is served already.
+
+        """
+        await self.let_workers_in()
+        return await start_gateway(
+            self.system.root, RuntimeEngine(self), host=host, port=port, settings=settings
+        )
 
     async def recovered(self) -> None:
         """Wait until what an earlier process left behind has been taken up again."""
@@ -193,6 +258,8 @@ class Runtime:
             check_event=self._check_event,
         )
         system.root.start_child(ChildSpec("timers", lambda: TimersActor(self.timers)))
+        if self.serves:
+            self.sessions.started(system.root.start_supervisor(sessions_spec()))
         if len(self.registry):
             self.start_worker()
         blocked = self.settings.blocked_after
@@ -216,17 +283,9 @@ class Runtime:
             self.dispatcher,
             self.now,
             self.settings.keeper,
-            self._retentions_s,
+            self.catalogue.retentions_s,
+            self.sessions.may_return,
         )
-
-    def _retentions_s(self) -> dict[str, float]:
-        """Return how long workflows that say so keep their ended runs; of versions, the longest."""
-        kept: dict[str, float] = {}
-        for workflow in self.registry:
-            retention_s = workflow.settings.retention_s
-            if retention_s is not None:
-                kept[workflow.name] = max(retention_s, kept.get(workflow.name, 0.0))
-        return kept
 
     def _next_keeper(self) -> Keeper:
         """Return a keeper for a start or restart; who waits for recovery waits for any of them."""
@@ -261,7 +320,7 @@ class Runtime:
             return
         self.registry.add(workflow)
         session = self.session
-        if session is not None and session.worker_id in self.dispatcher.sessions:
+        if session is not None and session.joined:
             session.join()
 
     def start_worker(self) -> None:
@@ -338,14 +397,16 @@ async def open_runtime(
     settings = settings or RuntimeSettings()
     clock = clock or SystemClock()
     registry = WorkflowRegistry(workflows)
-    async with open_storage(url, settings.sqlite) as storage:
+    chance = rng or SystemRng()
+    opening = open_storage(url, settings.sqlite, postgres=settings.postgres, rng=chance)
+    async with opening as storage:
         runtime = Runtime(
             settings=settings,
             registry=registry,
             storage=storage,
             clock=clock,
             ids=ids or SystemIds(clock),
-            rng=rng or SystemRng(),
+            rng=chance,
             namespace=namespace,
             codec=codec,
         )

@@ -9,7 +9,8 @@ from attrs import Factory, frozen
 
 from aiki_actors.engine import EngineLimits
 from aiki_actors.server import KeeperSettings, TimerSettings
-from aiki_actors.storage import SqliteSettings
+from aiki_actors.session import SessionLimits
+from aiki_actors.storage import PostgresSettings, SqliteSettings
 from aiki_actors.worker import WorkerSettings
 
 
@@ -22,7 +23,9 @@ class RuntimeSettings:
         worker: what the runtime's own worker takes on.
         keeper: how often the database is swept for what was forgotten, and retention.
         timers: how timers are kept.
+        sessions: how workers in other processes are kept in touch with.
         sqlite: how a SQLite database is opened (durability above all).
+        postgres: how a PostgreSQL database is used.
         mailbox_max: messages that may wait for one run.
         write_max: changes that may wait for the storage actor; further ones wait for room.
         on_divergence: what becomes of a run whose code no longer fits its journal, where its
@@ -39,6 +42,8 @@ class RuntimeSettings:
     keeper: KeeperSettings = Factory(KeeperSettings)
     timers: TimerSettings = Factory(TimerSettings)
     sqlite: SqliteSettings = Factory(SqliteSettings)
+    postgres: PostgresSettings = Factory(PostgresSettings)
+    sessions: SessionLimits = Factory(SessionLimits)
     mailbox_max: int = 256
     write_max: int = 10_000
     on_divergence: Literal["fail", "stall"] = "fail"

@@ -186,6 +186,8 @@ def _timed_out(state: RunState, body: e.WaitTimedOut | e.TimeoutReached, _entry:
 
 def _abandoned(state: RunState, body: e.WaitAbandoned, _entry: Entry) -> None:
     state.waits.pop(body.call, None)
+    # A sleep that was given up while its rest was slept has no end any more that a call could get.
+    state.slept.pop(body.call, None)
 
 
 def _event_accepted(state: RunState, body: e.EventAccepted, entry: Entry) -> None:

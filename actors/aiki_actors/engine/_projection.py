@@ -9,7 +9,8 @@ two runs loses it; delivering one twice changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from attrs import frozen
 
@@ -17,6 +18,7 @@ from aiki_sdk.protocol import OnParentEnd, Priority, RunStatus
 
 from ._commands import AcceptEvent, CancelRun, CreateRun, EndChild, NoteFork, WatchRun
 from ._entries import (
+    Body,
     CancelRequested,
     ChildStarted,
     Entry,
@@ -110,19 +112,37 @@ class Notice:
     command: NoticeCommand
 
 
-def notices(state: RunState, entries: Iterable[Entry]) -> tuple[Notice, ...]:
+def notices(state: RunState, entries: Sequence[Entry]) -> tuple[Notice, ...]:
     """Return what `entries`, the last of `state`, mean for other runs, in order.
 
     A child is created; an ended run tells its parent and cancels the children that must not
     outlive it; a cancellation reaches every live descendant, one generation at a time; a run that
     continues as another hands over what it has not read.
     """
+    if _OWING.isdisjoint([type(entry.body) for entry in entries]):
+        return ()
     run_id = state.run_id
     return tuple(
         Notice(f"{run_id}:{entry.seq:08}:{number:05}", run_id, target_id, command)
         for entry in entries
         for number, (target_id, command) in enumerate(_owed(state, entry))
     )
+
+
+_OWING: Final[frozenset[type[Body]]] = frozenset(
+    {
+        ChildStarted,
+        CancelRequested,
+        EventSent,
+        RunCancelled,
+        RunCompleted,
+        RunContinued,
+        RunCreated,
+        RunFailed,
+        RunWatched,
+    }
+)
+"""The kinds of entries that may owe something, those of `_owed`: most entries do not."""
 
 
 def _owed(state: RunState, entry: Entry) -> Iterator[tuple[str, NoticeCommand]]:

@@ -3,7 +3,7 @@
 An actor is private state plus one `handle`, run by one Trio task that takes one message at a time
 from one mailbox. The kernel calls every hook from that task, so an actor needs no lock.
 
-    spec.start() ─► started ─► handle … handle ─► stopping
+    spec.start() ─► started ─► handle … handle ─► ending ─► stopping
                                   ▲ │
                               watched (system messages overtake user messages)
 
@@ -69,6 +69,12 @@ class Actor(Generic[M_contra]):
     async def handle(self, message: M_contra) -> None:
         """Handle one message; an exception that leaves this is the actor's failure."""
         raise TypeError(f"{type(self).__name__} must define `handle` to take {type(message)}")
+
+    def ending(self) -> None:
+        """Hear at once that this incarnation ends, however it does, even if it was killed.
+
+        Called before the background tasks are cancelled; what takes time belongs into `stopping`.
+        """
 
     async def stopping(self, reason: StopReason) -> None:
         """Clean up after the last message; shielded, within what is left of `shutdown_s`.

@@ -141,7 +141,10 @@ class Cell(Node, Generic[M_contra]):
                 turn = TURN_MESSAGES_MAX
                 await trio.lowlevel.checkpoint()
                 continue
-            batch = self.current = [items.popleft() for _ in range(min(len(items), batch_max))]
+            if len(items) == 1:
+                batch = self.current = [items.popleft()]
+            else:
+                batch = self.current = [items.popleft() for _ in range(min(len(items), batch_max))]
             turn -= len(batch)
             if mailbox.senders:
                 for _ in batch:
@@ -165,10 +168,23 @@ class Cell(Node, Generic[M_contra]):
     @override
     async def clean_up(self, reason: StopReason, error: BaseException | None) -> None:
         self._lose_current(reason, error)
-        await self._end_backgrounds()
-        actor, self.actor = self.actor, None
+        actor = self.actor
+        if actor is not None:
+            try:
+                actor.ending()
+            except Exception as exc:  # noqa: BLE001 - reported; the end goes on
+                self.system.report(self.path, exc)
+        if self.backgrounds:
+            await self._end_backgrounds()
+        self.actor = None
         late = self.stop_at_s <= trio.current_time() if self.stop_reason is not None else False
-        if actor is not None and not self.killed and reason is not StopReason.KILL and not late:
+        if (
+            actor is not None
+            and not self.killed
+            and reason is not StopReason.KILL
+            and not late
+            and type(actor).stopping is not Actor.stopping
+        ):
             deadline = min(self.stop_at_s, trio.current_time() + self.spec.shutdown_s)
             with trio.CancelScope(shield=True, deadline=deadline) as scope:
                 self.scope = scope

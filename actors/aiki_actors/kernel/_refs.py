@@ -102,13 +102,17 @@ class ActorRef(Generic[M_contra]):
         if self.cell.task is trio.lowlevel.current_task():
             raise KernelError(f"{self.path} asked itself, and would wait for ever; call a method")
         reply: Reply[R] = Reply()
+        message = build(reply)
         if deadline_s is None:
-            await self._deliver(build(reply))
+            if len(self._mailbox.items) < self._mailbox.limit:
+                self.tell(message)
+            else:
+                await self._deliver(message)
             return await reply.wait()
         if not deadline_s >= 0:
             raise SpecError(f"deadline_s of ask is {deadline_s!r}; it must be >= 0")
         with trio.move_on_after(deadline_s):
-            await self._deliver(build(reply))
+            await self._deliver(message)
             return await reply.wait()
         raise AskTimeout(self.path, deadline_s)
 
@@ -124,7 +128,11 @@ class ActorRef(Generic[M_contra]):
             MailboxFull: The mailbox is full and its policy is to refuse.
         """
         reply: Reply[R] = Reply()
-        await self._deliver(build(reply))
+        message = build(reply)
+        if len(self._mailbox.items) < self._mailbox.limit:
+            self.tell(message)
+        else:
+            await self._deliver(message)
         return await reply.wait_shielded()
 
     async def _deliver(self, message: M_contra) -> bool:

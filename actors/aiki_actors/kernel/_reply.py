@@ -74,10 +74,17 @@ class Reply(Generic[R]):
             TooSlowError: No answer within `deadline_s` (Trio's own error).
             ReplyMisused: Another task waits already, or the reply was given up.
         """
-        if deadline_s is None:
-            return await self._wait()
-        with trio.fail_after(deadline_s):
-            return await self._wait()
+        if deadline_s is not None:
+            with trio.fail_after(deadline_s):
+                return await self.wait()
+        if self._settled:
+            await trio.lowlevel.checkpoint()
+        elif self._closed or self._waiter is not None:
+            raise ReplyMisused("this reply is already being waited for, or was given up")
+        else:
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        return self._answer()
 
     async def wait_shielded(self) -> R:
         """Wait for the answer, deaf to cancellation; always a checkpoint of the scheduler.
@@ -95,16 +102,6 @@ class Reply(Generic[R]):
         else:
             self._waiter = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(_stay)
-        return self._answer()
-
-    async def _wait(self) -> R:
-        if self._settled:
-            await trio.lowlevel.checkpoint()
-        elif self._closed or self._waiter is not None:
-            raise ReplyMisused("this reply is already being waited for, or was given up")
-        else:
-            self._waiter = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._give_up)
         return self._answer()
 
     def _answer(self) -> R:

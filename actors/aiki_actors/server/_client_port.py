@@ -13,6 +13,7 @@ import trio
 from attrs import define, evolve
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_actors.storage import RunFilter, Storage, micros_of
 from aiki_sdk import (
     AikiError,
@@ -23,8 +24,9 @@ from aiki_sdk import (
     LimitExceeded,
     NotFound,
     ReferenceConflict,
-    WorkflowRegistry,
+    UnknownWorkflow,
 )
+from aiki_sdk._canonical import input_hash
 from aiki_sdk._question import mailbox_of_question
 from aiki_sdk._workflow import OnDivergence
 from aiki_sdk.payload import is_sealed
@@ -47,14 +49,18 @@ from aiki_sdk.protocol import (
     SendRequest,
     StartRequest,
     StartResult,
+    UpdateQuery,
+    WorkflowDefinition,
     WorkflowInfo,
 )
 
+from ._catalogue import WorkflowCatalogue
 from ._hub import Hub
 from ._run_actor import ReferenceHeld
 from ._runs import Runs
 from ._updates import RunUpdates
 from ._views import journal_entry, run_summary
+from ._watch import RunsWatch
 
 _COMMANDS: Final[dict[ControlCommand, Callable[[ControlRequest], e.Command]]] = {
     ControlCommand.CANCEL: lambda request: e.CancelRun(request.reason),
@@ -73,15 +79,26 @@ TOLD_AT_ONCE_MAX: Final = 64
 """Runs told at the same time by one request: a batch must not crowd everybody else out."""
 
 
-def _checked_input(workflow: AnyWorkflow, data: JsonValue, digest: str) -> tuple[JsonValue, str]:
+def _checked_input(
+    code: AnyWorkflow | None, known: WorkflowDefinition, data: JsonValue, digest: str
+) -> tuple[JsonValue, str]:
     """Check an input that is not sealed; return it and its hash with the defaults filled in.
 
-    A client without the code left defaults out; the run is to be the same as with it.
+    A client without the code left defaults out; the run is to be the same as with it. Where the
+    code is not here either, what was announced of its parameters has to do.
     """
     if is_sealed(data):
         return data, digest
-    args, kwargs = workflow.decode_input(data)
-    return workflow.encode_input(args, kwargs)
+    if code is None:
+        filled, more = known.fill_in(data)
+        return filled, input_hash(filled) if more else digest
+    args, kwargs = code.decode_input(data)
+    return code.encode_input(args, kwargs)
+
+
+def _mailboxes(known: WorkflowDefinition) -> tuple[str, ...]:
+    """Return the names of what a workflow's runs accept, as `Workflow.mailboxes` does."""
+    return (*known.events, *(mailbox_of_question(name) for name in known.questions))
 
 
 @define(eq=False)
@@ -89,7 +106,7 @@ class ServerClientPort:
     """One namespace of this server, as its clients see it."""
 
     namespace: str
-    registry: WorkflowRegistry
+    catalogue: WorkflowCatalogue
     storage: Storage
     runs: Runs
     hub: Hub[Outcome]
@@ -100,41 +117,53 @@ class ServerClientPort:
 
     async def start(self, request: StartRequest) -> StartResult:
         """Start a run, or find the one that the reference id names; see `ClientPort.start`."""
-        workflow = self.registry.resolve(request.workflow, request.version)
-        data, digest = _checked_input(workflow, request.input, request.input_hash)
-        spec = self._spec(workflow, evolve(request, input=data, input_hash=digest))
+        known = await self._known(request)
+        code = self.catalogue.code(known.name, known.version)
+        data, digest = _checked_input(code, known, request.input, request.input_hash)
+        spec = self._spec(known, evolve(request, input=data, input_hash=digest))
         run_id = self.ids.run_id()
         try:
+            fault_point("start.received")
             await self.runs.do(run_id, e.CreateRun(spec), fresh=True)
         except ReferenceHeld as held:
             return await self._settle_conflict(request, spec, held)
+        fault_point("start.committed")
         return StartResult(run_id)
 
-    def _spec(self, workflow: AnyWorkflow, request: StartRequest) -> e.RunCreated:
+    async def _known(self, request: StartRequest) -> WorkflowDefinition:
+        """Return what is known of the workflow; if nothing is, what the request brought along."""
+        try:
+            return self.catalogue.resolve(self.namespace, request.workflow, request.version)
+        except UnknownWorkflow:
+            if request.definition is None:
+                raise
+        await self.catalogue.announce(self.namespace, [request.definition])
+        return request.definition
+
+    def _spec(self, known: WorkflowDefinition, request: StartRequest) -> e.RunCreated:
         """Copy what holds for the run: the request's word, else the workflow's own."""
-        settings = workflow.settings
         start_at: e.Micros | None = None
         if request.at is not None:
             start_at = micros_of(request.at)
         elif request.delay_s:
             start_at = e.Micros(self.now() + round(request.delay_s * e.SECOND))
-        timeout_s = settings.timeout_s if request.timeout_s is None else request.timeout_s
+        timeout_s = known.timeout_s if request.timeout_s is None else request.timeout_s
         return e.RunCreated(
             namespace=self.namespace,
-            workflow=workflow.name,
-            version=workflow.version,
+            workflow=known.name,
+            version=known.version,
             input=request.input,
             input_hash=request.input_hash,
             reference_id=request.reference_id,
-            pool=request.pool or settings.pool,
-            priority=Priority(request.priority or settings.priority),
+            pool=request.pool or known.pool,
+            priority=Priority(request.priority or known.priority),
             labels=dict(request.labels),
-            retry=settings.retry.to_json() if request.retry is None else request.retry,
+            retry=known.retry if request.retry is None else request.retry,
             timeout=None if timeout_s is None else e.Micros(round(timeout_s * e.SECOND)),
             start_at=start_at,
-            cancel_grace=e.Micros(round(settings.cancel_grace_s * e.SECOND)),
-            stall_on_divergence=(settings.on_divergence or self.on_divergence) == "stall",
-            events=workflow.mailboxes,
+            cancel_grace=e.Micros(round(known.cancel_grace_s * e.SECOND)),
+            stall_on_divergence=(known.on_divergence or self.on_divergence) == "stall",
+            events=_mailboxes(known),
         )
 
     async def _settle_conflict(
@@ -249,23 +278,17 @@ class ServerClientPort:
                 raise self._not_found(run_id)
             if not row.status.terminal:
                 return None
-        info = await self.get(run_id)
-        if not info.status.terminal:
-            return None
-        return Outcome(
-            status=info.status,
-            output=info.output,
-            error=info.error,
-            reason=info.reason,
-            continued_as=info.continued_as,
-            terminated=info.terminated,
-        )
+        ending = await self.runs.ending(run_id)
+        if ending is None or ending.namespace != self.namespace:
+            raise self._not_found(run_id)
+        return ending.outcome
 
     async def send(self, run_id: str, request: SendRequest) -> EventReceipt:
         """Acknowledge an event or a question for a run."""
         name = mailbox_of_question(request.event) if request.question else request.event
         command = e.AcceptEvent(name, request.data, request.reference_id)
         entries = await self.runs.do(run_id, command, namespace=self.namespace)
+        fault_point("event.committed")
         if not entries:
             return EventReceipt(None, duplicate=True)
         return EventReceipt(entries[0].seq)
@@ -274,6 +297,7 @@ class ServerClientPort:
         """Do something to a run; repeating what already took effect changes nothing."""
         command = _COMMANDS[request.command](request)
         await self.runs.do(run_id, command, namespace=self.namespace)
+        fault_point("control.committed")
 
     async def send_many(
         self, run_ids: Sequence[str], request: SendRequest
@@ -328,17 +352,19 @@ class ServerClientPort:
 
     def _fork_spec(self, run_id: str, source: e.RunCreated, request: ForkRequest) -> e.RunCreated:
         """Return what a fork is created with: nobody's child, without a reference id, at once."""
-        workflow = self.registry.resolve(source.workflow, request.version or source.version)
+        version = request.version or source.version
+        known = self.catalogue.resolve(self.namespace, source.workflow, version)
         data, digest = source.input, source.input_hash
         if request.input is not None:
             given = request.input_hash or digest
-            data, digest = _checked_input(workflow, dict(request.input), given)
+            code = self.catalogue.code(known.name, known.version)
+            data, digest = _checked_input(code, known, dict(request.input), given)
         return evolve(
             source,
-            version=workflow.version,
+            version=known.version,
             input=data,
             input_hash=digest,
-            events=workflow.mailboxes,
+            events=_mailboxes(known),
             reference_id=None,
             parent=None,
             depth=0,
@@ -351,10 +377,14 @@ class ServerClientPort:
         """Open the stream of a run's updates with seq above `after`, past ones first."""
         return RunUpdates(self.storage, self.hub, self.namespace, run_id, after, wait_s)
 
+    def watch(self, query: UpdateQuery) -> RunsWatch:
+        """Open a stream of the updates of all runs that a query selects, from now on."""
+        return RunsWatch(self.hub, self.namespace, query)
+
     async def workflows(self) -> Sequence[WorkflowInfo]:
         """Return the workflows that the server knows, by name, then version."""
-        known = sorted(self.registry, key=lambda workflow: (workflow.name, workflow.version))
-        return [WorkflowInfo(w.name, w.version, tuple(w.events), tuple(w.questions)) for w in known]
+        known = self.catalogue.all_of(self.namespace)
+        return [WorkflowInfo(w.name, w.version, w.events, w.questions) for w in known]
 
     async def health(self) -> Health:
         """Return how the server is: it works if its database answers."""

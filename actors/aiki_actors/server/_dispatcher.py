@@ -18,6 +18,7 @@ import trio
 from attrs import Factory, define, frozen
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_actors.queue import Assignment as Match, Matcher, QueueKey
 from aiki_actors.storage import ReadyRun
 from aiki_sdk import Ids
@@ -78,14 +79,19 @@ class Dispatcher:
         pools: frozenset[str],
         slots: int,
         namespace: str,
+        held: int | None = None,
     ) -> None:
-        """Let a worker take part."""
+        """Let a worker take part; `held`: the runs that it has already, None: as before."""
         self.sessions[session.worker_id] = session
         self._carry_out(
             self.matcher.worker_joined(
-                session.worker_id, serves, pools, slots, self.now(), namespace=namespace
+                session.worker_id, serves, pools, slots, self.now(), namespace=namespace, held=held
             )
         )
+
+    def attach(self, session: Session) -> None:
+        """Let a worker hear of runs that it holds, without giving it others yet."""
+        self.sessions[session.worker_id] = session
 
     def leave(self, worker_id: str) -> None:
         """Forget a worker; its claims are the keeper's to take back."""
@@ -100,6 +106,7 @@ class Dispatcher:
         worker_id = slots.reserve(key, warm=holder)
         if worker_id is None:
             return None
+        fault_point("queue.offered")
         return Offer(e.ClaimOffer(worker_id, self.ids.claim_id()), worker_id == holder)
 
     def withdraw(self, worker_id: str) -> None:
@@ -119,13 +126,15 @@ class Dispatcher:
         if worker_id in self.sessions:
             self.matcher.slots.keep_warm(run_id, worker_id)
 
-    def forget_warm(self, run_id: str) -> None:
-        """Note that nobody keeps the run in memory."""
-        self.matcher.slots.forget_warm(run_id)
+    def forget_warm(self, run_id: str, worker_id: str | None = None) -> None:
+        """Note that nobody keeps the run in memory; given a worker, that this one does not."""
+        if worker_id is None or self.matcher.slots.warm_holder(run_id) == worker_id:
+            self.matcher.slots.forget_warm(run_id)
 
     def _carry_out(self, matches: list[Match]) -> None:
         queue = self.matcher.queue
         if queue.overflowed and len(queue) <= queue.capacity // 2:
             self.drained.set()
         for match in matches:
+            fault_point("queue.popped")
             self.claim(match.run.run_id, match.worker_id, self.ids.claim_id(), match.warm)

@@ -14,7 +14,6 @@ Invariants:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from types import TracebackType
 from typing import ClassVar, Final, Generic, Never, Self, TypeVar
@@ -72,8 +71,11 @@ class EndWaiter(Generic[O]):
             Unavailable: the hub has stopped.
 
         """
-        with trio.move_on_after(math.inf if timeout_s is None else max(0.0, timeout_s)):
+        if timeout_s is None:
             await self._event.wait()
+        else:
+            with trio.move_on_after(max(0.0, timeout_s)):
+                await self._event.wait()
         if self._found:
             return self._found[0]
         if self._stopped:
@@ -169,6 +171,20 @@ class Hub(Generic[O]):
         else:
             self._by_run.setdefault(run_id, {})[subscription] = None
         return subscription
+
+    def attach(self, subscription: Subscription) -> None:
+        """Give a subscription of all runs, made by the caller, every update from now on.
+
+        Raises:
+            Unavailable: the hub has stopped.
+
+        """
+        self._check_open()
+        self._wide[subscription] = None
+
+    def detach(self, subscription: Subscription) -> None:
+        """Give an attached subscription nothing more; detaching again does nothing."""
+        self._wide.pop(subscription, None)
 
     def waiter(self, run_id: str) -> EndWaiter[O]:
         """Begin to wait for the run's end; raises `Unavailable` if the hub has stopped."""

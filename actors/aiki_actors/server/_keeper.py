@@ -18,6 +18,7 @@ import trio
 from attrs import define, field, frozen
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_actors.kernel import Actor, ActorContext
 from aiki_actors.storage import Storage
 from aiki_sdk import AikiError
@@ -61,6 +62,7 @@ class Keeper(Actor[Never]):
     Attributes:
         retentions_s: returns for how many seconds ended runs are kept, by the name of each workflow
             that says so itself.
+        may_return: tells whether a worker that is not connected may yet come back to its claims.
 
     """
 
@@ -71,6 +73,7 @@ class Keeper(Actor[Never]):
     now: Callable[[], e.Micros]
     settings: KeeperSettings = field(factory=KeeperSettings)
     retentions_s: Callable[[], Mapping[str, float]] = dict[str, float]
+    may_return: Callable[[str], bool] = field(default=lambda _worker_id: False)
     recovered: trio.Event = field(factory=trio.Event)
     _owed: set[str] = field(factory=lambda: set[str](), init=False)
     _first: bool = field(default=True, init=False)
@@ -118,10 +121,16 @@ class Keeper(Actor[Never]):
         after: str | None = None
         while True:
             page = await self.storage.claimed(limit=self.settings.page, after=after)
-            lost = [run for run in page if run.worker_id not in self.dispatcher.sessions]
+            connected = self.dispatcher.sessions
+            lost = [
+                run
+                for run in page
+                if run.worker_id not in connected and not self.may_return(run.worker_id)
+            ]
             limiter = trio.CapacityLimiter(self.settings.parallel)
             async with trio.open_nursery() as nursery:
                 for run in lost:
+                    fault_point("recovery.claims")
                     reason = f"worker {run.worker_id} is not connected"
                     command = e.LoseClaim(run.epoch, reason)
                     nursery.start_soon(self._do, limiter, run.run_id, command)
@@ -145,6 +154,7 @@ class Keeper(Actor[Never]):
             page = await self.storage.notices(limit=self.settings.page, after=after)
             for notice in page:
                 if self._first or notice.id in self._owed:
+                    fault_point("recovery.notices")
                     self.runs.deliver(notice)
                     self._count("notices repeated")
                 owed.add(notice.id)
@@ -169,6 +179,7 @@ class Keeper(Actor[Never]):
 
     async def _ended_runs(self) -> None:
         """Delete runs that ended longer ago than they are kept."""
+        fault_point("retention.deleting")
         settings, page = self.settings, self.settings.page
         own = sorted(self.retentions_s().items()) if settings.own_retention else []
         deleted = 0

@@ -6,6 +6,7 @@ pushes and dispatches. If the write fails, nothing of it happened: every asker i
 state is folded afresh from the journal before the next message.
 
 A run that executes nothing is passivated: the actor stops, and the next message starts another.
+Some of those that stand in the queue stay, for their next message comes soon.
 
 Length: one turn of the mailbox, from taking to telling; its steps share the state and the batch.
 """
@@ -13,13 +14,14 @@ Length: one turn of the mailbox, from taking to telling; its steps share the sta
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import ClassVar, Final
 
 from attrs import define, evolve, field
 
 from aiki_actors import engine as e
-from aiki_actors.kernel import ActorContext, ActorRef, BatchActor, Reply, StopReason
+from aiki_actors.faults import fault_point
+from aiki_actors.kernel import ActorContext, ActorRef, BatchActor, Reply
 from aiki_actors.storage import Appended, AppendResult, Change, ReadyRun, ReferenceTaken
 from aiki_sdk import (
     AikiError,
@@ -33,7 +35,17 @@ from aiki_sdk.protocol import RunStatus, Update
 
 from ._between_runs import answer_to_conflict, passed_on, superseded
 from ._dispatcher import Offer
-from ._services import Do, Entries, RunMessage, Services, Show, Submit, View
+from ._services import (
+    Do,
+    Ending,
+    Entries,
+    RunMessage,
+    Services,
+    Show,
+    Submit,
+    View,
+    ViewEnd,
+)
 from ._storage_actor import Write
 from ._views import live_update, outcome_of, run_info, update_of
 
@@ -51,6 +63,12 @@ _UNPROJECTED: Final = frozenset(
     }
 )
 """Entries after which a run's row is the same as before; a batch of only these writes none."""
+
+IDLE_MAX: Final = 1_000
+"""Actors that may stay while their runs stand in the queue, so that none is loaded to be claimed.
+
+Should the queue drop a run, its actor stays until it is told something; so there is a bound.
+"""
 
 _MAY_BECOME_READY: Final = frozenset(
     {e.Phase.NEW, e.Phase.SCHEDULED, e.Phase.WAITING, e.Phase.QUEUED}
@@ -81,6 +99,7 @@ class Batch:
         claims: claims made; each has taken a slot.
         shown: what is shown to whoever watches, after the entries before it are durable.
         freed: claims ended: the worker, and whether it keeps the run warm.
+        held_to: seq of the entry that ended the claim with which the turn began.
         plain: nothing in the run's row or its timers can have changed.
         warm: whether the worker of the last claim has the run in memory.
         supersedes: the ended run that gives its reference id up to this one.
@@ -94,6 +113,7 @@ class Batch:
         "entries",
         "foreign",
         "freed",
+        "held_to",
         "owed",
         "passed_on",
         "plain",
@@ -109,13 +129,14 @@ class Batch:
         self.statuses: list[RunStatus] = []
         self.foreign: list[e.Entry] = []
         self.answers: list[tuple[Reply[Entries], Entries]] = []
-        self.views: list[View] = []
+        self.views: list[View | ViewEnd] = []
         self.asked: list[e.Notice] = []
         self.passed_on: list[e.Notice] = []
         self.owed: tuple[e.Notice, ...] = ()
         self.shown: list[Show] = []
         self.claims: list[e.RunClaimed] = []
         self.freed: list[tuple[str, bool]] = []
+        self.held_to: int | None = None
         self.plain = True
         self.warm = False
         self.supersedes: str | None = None
@@ -123,13 +144,21 @@ class Batch:
 
 @define(eq=False)
 class RunActor(BatchActor[RunMessage]):
-    """Owns one run."""
+    """Owns one run.
+
+    Attributes:
+        fresh: the run is about to be created: there is nothing to load.
+        idle: the runs whose actors stay although they are not claimed, this one's among them while
+            it does; shared by all actors.
+
+    """
 
     kind: ClassVar[str] = "run"
     run_id: str
     services: Services
     forget: Callable[[ActorRef[RunMessage]], None]
     fresh: bool = False
+    idle: dict[str, None] = field(factory=lambda: dict[str, None]())
     state: e.RunState = field(init=False)
     _row: e.Projection | None = field(default=None, init=False)
     _recent: list[e.Entry] = field(factory=lambda: list[e.Entry](), init=False)
@@ -144,8 +173,9 @@ class RunActor(BatchActor[RunMessage]):
         self.state = e.RunState(self.run_id)
         self._stale = not self.fresh
 
-    async def stopping(self, reason: StopReason) -> None:  # noqa: ARG002
+    def ending(self) -> None:
         """Leave the directory; what is claimed stays claimed, the next message activates again."""
+        self.idle.pop(self.run_id, None)
         self.forget(self._context.ref)
 
     def describe(self) -> str:
@@ -154,6 +184,7 @@ class RunActor(BatchActor[RunMessage]):
 
     async def handle_batch(self, messages: list[RunMessage]) -> None:
         """Decide everything that waits, make it durable, then tell the world."""
+        self.idle.pop(self.run_id, None)
         try:
             if self._stale:
                 await self._load()
@@ -176,11 +207,26 @@ class RunActor(BatchActor[RunMessage]):
         for message in batch.shown:
             self._show(message)
         if batch.claims and self.state.claim is not None:
+            fault_point("claim.committed")
             await self._assign(self.state.claim, warm=batch.warm)
-        if self.state.claim is None:
+        self._rest()
+
+    def _rest(self) -> None:
+        """Go on waiting for messages, or passivate; who is executed forgets what the worker has."""
+        if self.state.claim is not None:
+            if self._recent:
+                self._recent = []
+            self._recent_from = self.state.seq + 1
+        elif not self._stays():
             self._context.passivate()
-        else:
-            self._recent, self._recent_from = [], self.state.seq + 1
+
+    def _stays(self) -> bool:
+        """Say whether to wait for the claim that comes soon, instead of being loaded for it."""
+        queued = self.state.ready and self.run_id in self.services.dispatcher.matcher.queue
+        if not queued or len(self.idle) >= IDLE_MAX:
+            return False
+        self.idle[self.run_id] = None
+        return True
 
     async def _load(self) -> None:
         entries = await self.services.storage.journal(self.run_id)
@@ -204,10 +250,10 @@ class RunActor(BatchActor[RunMessage]):
 
     def _take(self, message: RunMessage, batch: Batch) -> None:
         match message:
-            case View():
+            case Submit():
+                self._take_submission(message.commands, message.reply, batch)
+            case View() | ViewEnd():
                 batch.views.append(message)
-            case Submit(commands, reply):
-                self._take_submission(commands, reply, batch)
             case Do():
                 self._take_command(message, batch)
             case Show() if batch.entries:
@@ -218,6 +264,13 @@ class RunActor(BatchActor[RunMessage]):
     def _take_submission(
         self, commands: tuple[e.WorkerCommand, ...], reply: Reply[Entries], batch: Batch
     ) -> None:
+        if len(commands) == 1:  # as most submissions are
+            decided = self._decide(commands[0], batch, None)
+            if isinstance(decided, AikiError):
+                reply.fail(decided)
+            else:
+                batch.answers.append((reply, decided))
+            return
         made: list[e.Entry] = []
         error: AikiError | None = None
         for command in commands:
@@ -307,11 +360,14 @@ class RunActor(BatchActor[RunMessage]):
             self.state = e.evolve(self.state, entry)
             made.append(entry)
             batch.statuses.append(e.status_of(self.state))
+            if type(body) in _UNPROJECTED:
+                continue  # nothing of these is about claims
             if isinstance(command, e.ForkRun):
                 continue  # the claim in a copied history is nobody's
             if isinstance(body, e.RunClaimed):
                 batch.claims.append(body)
             elif held is not None and self.state.claim is None:
+                batch.held_to = batch.held_to or entry.seq
                 batch.freed.append((held.worker_id, isinstance(body, e.RunParked)))
         batch.entries.extend(made)
         return tuple(made)
@@ -334,6 +390,7 @@ class RunActor(BatchActor[RunMessage]):
             await self._undo(batch, error)
             return False
         if isinstance(result, Appended):
+            fault_point("run.committed")
             if change.projection is not None:
                 self._row = change.projection
             return True
@@ -353,17 +410,16 @@ class RunActor(BatchActor[RunMessage]):
             return None
         return Appended() if tuple(wrote) == change.entries else None
 
-    async def _append(self, change: Change) -> AppendResult:
-        result: AppendResult = await self.services.writer.ask(
-            lambda reply: Write(change, reply), deadline_s=None
-        )
-        return result
+    def _append(self, change: Change) -> Awaitable[AppendResult]:
+        return self.services.writer.ask(lambda reply: Write(change, reply), deadline_s=None)
 
     def _change(self, batch: Batch) -> Change:
         state = self.state
         entries = tuple(batch.entries)
-        batch.plain = all(type(entry.body) in _UNPROJECTED for entry in entries)
-        batch.owed = (*e.notices(state, entries), *batch.passed_on)
+        batch.plain = _UNPROJECTED.issuperset([type(entry.body) for entry in entries])
+        batch.owed = e.notices(state, entries)
+        if batch.passed_on:
+            batch.owed += tuple(batch.passed_on)
         row = None if batch.plain else e.project(state)
         return Change(
             run_id=self.run_id,
@@ -373,7 +429,7 @@ class RunActor(BatchActor[RunMessage]):
             create=bool(entries) and entries[0].seq == 1,
             supersedes=batch.supersedes,
             notices=batch.owed,
-            settled=tuple(notice.id for notice in batch.asked),
+            settled=tuple([notice.id for notice in batch.asked]) if batch.asked else (),
         )
 
     def _conflict(self, result: AppendResult) -> AikiError:
@@ -395,7 +451,7 @@ class RunActor(BatchActor[RunMessage]):
             await self._settle_children(batch, error)
         self._context.passivate()
 
-    async def _show_durable(self, views: list[View]) -> None:
+    async def _show_durable(self, views: list[View | ViewEnd]) -> None:
         """Answer who only asked what the run is; that another's write failed is not their error."""
         try:
             await self._load()
@@ -404,7 +460,17 @@ class RunActor(BatchActor[RunMessage]):
                 view.reply.fail(error)
             return
         for view in views:
-            view.reply.send(run_info(self.state) if self.state.seq else None)
+            self._describe(view)
+
+    def _describe(self, view: View | ViewEnd) -> None:
+        """Answer who asked what the run is, or how it ended."""
+        state = self.state
+        if not state.seq:
+            view.reply.send(None)
+        elif isinstance(view, View):
+            view.reply.send(run_info(state))
+        else:
+            view.reply.send(Ending(state.spec.namespace, outcome_of(state)))
 
     async def _settle_children(self, batch: Batch, error: ReferenceHeld) -> None:
         """Say what follows for a parent whose child's reference id names another run."""
@@ -433,19 +499,24 @@ class RunActor(BatchActor[RunMessage]):
         for reply, entries in batch.answers:
             reply.send(entries)
         for view in batch.views:
-            view.reply.send(run_info(self.state) if self.state.seq else None)
+            self._describe(view)
         if not batch.entries:
             for notice in batch.owed:
                 services.deliver(notice)
             return
-        self._remember(batch.entries)
+        if batch.claims or self.state.claim is None:
+            self._remember(batch.entries)
         if holder is not None and batch.foreign:
             session = services.dispatcher.sessions.get(holder)
-            if session is not None:
-                session.inbox.push(self.run_id, tuple(batch.foreign))
-        self._publish(batch)
-        self._dispatch(batch, was_ready)
+            # Told what came after the end of its claim, it would go on without one.
+            last = batch.held_to or self.state.seq
+            heard = tuple(entry for entry in batch.foreign if entry.seq <= last)
+            if session is not None and heard:
+                session.inbox.push(self.run_id, heard)
+        if not batch.plain or services.hub.streamed(self.run_id):
+            self._publish(batch)
         if not batch.plain:
+            self._dispatch(batch, was_ready)
             self._set_timer()
         for notice in batch.owed:
             services.deliver(notice)
@@ -458,7 +529,7 @@ class RunActor(BatchActor[RunMessage]):
             self.services.timers.set(self.run_id, due)
 
     def _remember(self, entries: list[e.Entry]) -> None:
-        """Keep what the worker that takes the run next has not seen."""
+        """Keep what the worker that takes the run, now or next, has not seen."""
         self._recent.extend(entries)
         for entry in entries:
             if isinstance(entry.body, e.RunParked):
@@ -489,6 +560,7 @@ class RunActor(BatchActor[RunMessage]):
                 dispatcher.parked(self.run_id, worker_id)
             dispatcher.withdraw(worker_id)
         if state.ready and not was_ready:
+            fault_point("run.freed")
             spec = state.spec
             at = state.ready_at or state.updated_at
             key = (spec.namespace, spec.workflow, spec.version, spec.pool)

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from attrs import define, field
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_actors.kernel import (
     ActorRef,
     ActorStopped,
@@ -30,7 +31,7 @@ from aiki_sdk import JsonValue, Unavailable
 from aiki_sdk.protocol import RunInfo
 
 from ._run_actor import RunActor
-from ._services import Do, Entries, RunMessage, Services, Show, Submit, View
+from ._services import Do, Ending, Entries, RunMessage, Services, Show, Submit, View, ViewEnd
 
 LOGGER: Final = logging.getLogger("aiki.server")
 
@@ -51,15 +52,17 @@ class Runs:
         factory=lambda: dict[str, ActorRef[RunMessage]](), init=False
     )
 
+    _idle: dict[str, None] = field(factory=lambda: dict[str, None](), init=False)
+
     @property
     def active(self) -> int:
         """How many run actors there are."""
         return len(self._refs)
 
     def is_active(self, run_id: str) -> bool:
-        """Whether the run has an actor now."""
+        """Whether the run has an actor now that does not merely stay for its claim."""
         ref = self._refs.get(run_id)
-        return ref is not None and ref.alive
+        return ref is not None and ref.alive and run_id not in self._idle
 
     def activate(self, run_id: str, *, fresh: bool = False) -> ActorRef[RunMessage]:
         """Return the run's actor; `fresh`: the run is being created, there is nothing to load."""
@@ -73,7 +76,7 @@ class Runs:
     def _spec(self, run_id: str, fresh: bool) -> ChildSpec[RunMessage]:
         return ChildSpec(
             id=run_id,
-            start=lambda: RunActor(run_id, self.services, self._forget, fresh),
+            start=lambda: RunActor(run_id, self.services, self._forget, fresh, self._idle),
             restart=Restart.TEMPORARY,
             mailbox=MailboxPolicy(self.mailbox_max, Overflow.BLOCK),
         )
@@ -123,9 +126,15 @@ class Runs:
         """Describe a run; None if it does not exist."""
         return await _ask(self.activate(run_id), View)
 
+    async def ending(self, run_id: str) -> Ending | None:
+        """Say how a run ended, if it has; None if it does not exist."""
+        return await _ask(self.activate(run_id), ViewEnd)
+
     def deliver(self, notice: e.Notice) -> None:
         """Tell a run what another one owes it; the keeper repeats what was not settled."""
+        fault_point("notice.owed")
         self.tell(notice.target_id, Do(notice.command, notice=notice))
+        fault_point("notice.told")
 
     def show(self, run_id: str, kind: str, body: Mapping[str, JsonValue]) -> None:
         """Show something of an active run to whoever watches it, if there is room to say so."""

@@ -79,6 +79,21 @@ class View:
 
 
 @frozen
+class Ending:
+    """How a run ended, None if it has not; and whose it is."""
+
+    namespace: str
+    outcome: Outcome | None
+
+
+@frozen
+class ViewEnd:
+    """Say how the run ended; None if it does not exist. Cheaper than describing it."""
+
+    reply: Reply[Ending | None]
+
+
+@frozen
 class Show:
     """Show something of the run to whoever watches it; nothing of it is kept."""
 
@@ -87,4 +102,4 @@ class Show:
     reply: None = None
 
 
-RunMessage = Do | Submit | View | Show
+RunMessage = Do | Submit | View | ViewEnd | Show

@@ -29,6 +29,7 @@ from attrs import Factory, define, field, frozen
 from typing_extensions import override
 
 from aiki_actors.engine import Micros
+from aiki_actors.faults import fault_point
 from aiki_actors.kernel import Actor, ActorContext
 from aiki_actors.storage import DueRun
 from aiki_sdk import StorageError
@@ -205,6 +206,7 @@ class Timers:
             for run_id in batch:
                 self._touched.pop(run_id, None)
         try:
+            fault_point("timer.taken")
             await self._elapse(batch)
         except StorageError as error:
             logger.warning("%d due runs could not be woken, trying again: %s", len(batch), error)

@@ -17,6 +17,13 @@ from ._port import (
     ServerPort as ServerPort,
     WorkerInbox as WorkerInbox,
 )
+from ._remote import (
+    RemoteServer as RemoteServer,
+    WorkerIdentity as WorkerIdentity,
+    host_name as host_name,
+)
+from ._remote_session import Dial as Dial, RemoteSession as RemoteSession
+from ._remote_websocket import dial_websocket as dial_websocket
 from ._replica import Record as Record, Replica as Replica
 from ._sealed import OpeningInbox as OpeningInbox, Seal as Seal, SealedServer as SealedServer
 from ._sequencer import Sequencer as Sequencer

@@ -10,7 +10,7 @@ Invariant: once `run` has returned or raised, nothing that the function still do
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from functools import partial
 from hashlib import sha256
 from typing import Any, Final, cast
@@ -19,6 +19,7 @@ import trio
 from attrs import define, frozen
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_sdk import (
     AnyTask,
     HeartbeatTimeout,
@@ -70,7 +71,7 @@ class Attempt:
     announce: Callable[[], Awaitable[None]] | None = None
     _thread: ThreadCall | None = None
 
-    async def run(self) -> JsonValue:
+    def run(self) -> Coroutine[Any, Any, JsonValue]:
         """Run the function and return its output as JSON; raises whatever it raises.
 
         Raises:
@@ -79,41 +80,44 @@ class Attempt:
             RaisedElsewhere: it raised in its process.
 
         """
-        match self.task.settings.runtime:
-            case "thread":
-                what = f"attempt {self.number} of task {self.task.name!r} of run "
-                async with self.places.threads.call(what + self.execution.run_id) as self._thread:
-                    return await self._begin()
-            case "process":
-                async with self.places.processes.limiter:
-                    return await self._begin()
-            case _:
+        # Plain functions that return coroutines, here and below: each `async def` between the
+        # task's function and the loop is paid again at each of its waits.
+        runtime = self.task.settings.runtime
+        return self._begin() if runtime in _AT_ONCE else self._begin_in_place()
+
+    async def _begin_in_place(self) -> JsonValue:
+        if self.task.settings.runtime == "process":
+            async with self.places.processes.limiter:
                 return await self._begin()
+        what = f"attempt {self.number} of task {self.task.name!r} of run "
+        async with self.places.threads.call(what + self.execution.run_id) as self._thread:
+            return await self._begin()
 
     async def _begin(self) -> JsonValue:
         if self.announce is not None:
             await self.announce()
-        task, run_id, execution = self.task, self.execution.run_id, self.execution
-        token = trio.lowlevel.current_trio_token()
-        every_s = self.places.record_every_s
-        pulse = Pulse(execution, task.name, self.call, self.number, self.details, every_s, token)
-        names = {"run_id": run_id, "task": task.name, "attempt": self.number}
-        context = TaskContext(
+        task, settings = self.task, self.task.settings
+        pulse = Pulse(
+            self.execution,
             task.name,
-            run_id,
+            self.call,
             self.number,
-            idempotency_key(run_id, self.call),
-            TaskLogger(LOGGER, names),
             self.details,
-            on_heartbeat=pulse.beat,
-            on_progress=pulse.progress,
+            self.places.record_every_s,
+            trio.lowlevel.current_trio_token(),
         )
+        context = AttemptContext(self, pulse)
         # As `task_context` does, without a generator: this is the hottest path of a worker.
         task_token = current_task_context.set(context)
         workflow_token = current_workflow.set(None)
         try:
             pulse.tell(STARTED)
-            value = await self._in_time(context, pulse)
+            fault_point("task.begun")
+            if settings.timeout_s is None and settings.heartbeat_timeout_s is None:
+                pulse.begin()
+                value = await self._invoke(context, pulse)
+            else:
+                value = await self._in_time(context, pulse)
             return task.encode_output(value)
         finally:
             pulse.over = True
@@ -136,33 +140,34 @@ class Attempt:
         message = f"task {self.task.name!r} did not end within its timeout of {timeout_s or 0:g} s"
         raise TaskTimeout(message)
 
-    async def _invoke(self, context: TaskContext, pulse: Pulse) -> Any:
+    def _invoke(self, context: TaskContext, pulse: Pulse) -> Awaitable[Any]:
         args, kwargs = self.task.decode_input(self.data)
-        proceed = partial(self._call_function, context, pulse, args, kwargs)
         invoke = self.places.invoke
         if invoke is None:
-            return await proceed()
-        return await invoke(self.task, args, kwargs, proceed)
+            return self._call_function(context, pulse, args, kwargs)
+        proceed = partial(self._call_function, context, pulse, args, kwargs)
+        return invoke(self.task, args, kwargs, proceed)
 
-    async def _call_function(
+    def _call_function(
         self,
         context: TaskContext,
         pulse: Pulse,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         function = cast("Callable[..., Any]", getattr(self.task, "function"))  # noqa: B009
         match self.task.settings.runtime:
             case "trio":
-                return await function(*args, **kwargs)
+                coroutine: Coroutine[Any, Any, Any] = function(*args, **kwargs)
+                return coroutine
             case "thread":
                 assert self._thread is not None, "the attempt has its place among the threads"
-                return await self._thread.run(partial(function, *args, **kwargs))
+                return self._thread.run(partial(function, *args, **kwargs))
             case "asyncio":
                 call = partial(function, *args, **kwargs)
-                return await self.places.asyncio.run(call, self.task.name)
+                return self.places.asyncio.run(call, self.task.name)
             case "process":
-                return await self._call_in_process(context, pulse)
+                return self._call_in_process(context, pulse)
 
     async def _call_in_process(self, context: TaskContext, pulse: Pulse) -> Any:
         facts: dict[str, JsonValue] = {
@@ -174,6 +179,39 @@ class Attempt:
         hear = {"heartbeat": pulse.beat, "progress": pulse.progress}
         output = await self.places.processes.run(self.task, self.data, facts, hear)
         return self.task.decode_output(output)
+
+
+_AT_ONCE: Final = frozenset({"trio", "asyncio"})
+"""Runtimes in which an attempt needs no place of its own."""
+
+
+class AttemptContext(TaskContext):
+    """The context of an attempt; what few tasks ask for is made when it is asked for."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, attempt: Attempt, pulse: Pulse) -> None:
+        """Describe `attempt`, whose signs of life go to `pulse`."""
+        # Not the inherited way: that needs every attribute, `__getattr__` makes two of them later.
+        self.name = attempt.task.name
+        self.run_id = attempt.execution.run_id
+        self.attempt = attempt.number
+        self.last_heartbeat = attempt.details
+        self._on_heartbeat = pulse.beat
+        self._on_progress = pulse.progress
+        self._call = attempt.call
+
+    def __getattr__(self, name: str) -> object:
+        """Make an attribute that is not set yet; asked only then."""
+        if name == "idempotency_key":
+            self.idempotency_key = idempotency_key(self.run_id, self._call)
+            return self.idempotency_key
+        if name == "logger":
+            names = {"run_id": self.run_id, "task": self.name, "attempt": self.attempt}
+            self.logger = TaskLogger(LOGGER, names)
+            return self.logger
+        message = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(message, name=name, obj=self)
 
 
 def idempotency_key(run_id: str, call: e.Call) -> str:

@@ -18,6 +18,7 @@ import trio
 from attrs import define, field, frozen
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_sdk import (
     AnyTask,
     Clock,
@@ -186,6 +187,7 @@ class TaskActor:
                 result = await self._attempt_once(attempt, record)
             else:
                 result = await self._attempt(attempt)
+            fault_point("task.done")
             if isinstance(result, Failure):
                 await self._report_failure(attempt, result)
             else:
@@ -204,8 +206,10 @@ class TaskActor:
         assert slot.record is not None, "a call that begins has a record"
         slot.record.retry = None
 
-    async def _report_success(self, call: e.Call, attempt: int, output: JsonValue) -> None:
-        await self.execution.submit(
+    def _report_success(
+        self, call: e.Call, attempt: int, output: JsonValue
+    ) -> Coroutine[Any, Any, None]:
+        return self.execution.submit(
             lambda claim: e.RecordSuccess(call, attempt, output, claim=claim)
         )
 

@@ -31,6 +31,7 @@ class Tracked(Protocol):
     """What the tracker tells an execution about its branches."""
 
     tracks: Tracks
+    tracker: BranchTracker
 
     def branched(self) -> None:
         """Hear that the code has a second branch now."""
@@ -138,8 +139,8 @@ class BranchTracker(trio.abc.Instrument):
     def task_spawned(self, task: Task) -> None:
         """Give a task that workflow code spawned its branch."""
         branch = task.context.get(current_workflow)
-        if not isinstance(branch, Branch):
-            return
+        if not isinstance(branch, Branch) or branch.execution.tracker is not self:
+            return  # another worker in this loop follows its own runs
         nursery = task.parent_nursery
         opener = None if nursery is None else nursery.parent_task.context.get(current_workflow)
         if not isinstance(opener, Branch) or opener.execution is not branch.execution:

@@ -26,6 +26,7 @@ import trio
 from attrs import Factory, define
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_sdk import AikiError
 
 from ._branches import Branch, BranchTracker, Tracks
@@ -43,6 +44,30 @@ if TYPE_CHECKING:
 REPLAY_STRIDE: Final = 64
 """Recorded results returned between two checkpoints: a long replay must not block the loop."""
 
+
+_LEFT: Final[frozenset[type[e.Body]]] = frozenset(
+    {
+        e.ClaimReleased,
+        e.ClaimLost,
+        e.RunStalled,
+        e.RunAttemptFailed,
+        e.RunCompleted,
+        e.RunContinued,
+        e.RunFailed,
+        e.RunCancelled,
+    }
+)
+"""Entries after which nothing of this execution counts any more."""
+
+_NOTICED: Final = _LEFT | {
+    e.CancelRequested,
+    e.TimeoutReached,
+    e.RunPaused,
+    e.RunResumed,
+    e.RunClaimed,
+    e.RunParked,
+}
+"""Entries that mean more to an execution than a record; the most frequent ones do not."""
 
 TaskCaller = Callable[["Execution", Branch, "AnyTask", tuple[Any, ...], Mapping[str, Any]], Any]
 
@@ -137,7 +162,8 @@ class Execution(Speaking):
         for entry in self.replica.apply(entries):
             if self.replica.touched:
                 self.pass_on()
-            self._notice(entry.body, entry.seq)
+            if type(entry.body) in _NOTICED:
+                self._notice(entry.body, entry.seq)
         if self.multi:
             self.sequencer.kick()
         if self._gap is not None:
@@ -186,21 +212,11 @@ class Execution(Speaking):
                 if self._claimed is not None:
                     self._claimed.set()
             case e.RunParked():
+                fault_point("run.parked")
                 self.on_parked(self.epoch)
-            case (
-                e.ClaimReleased()
-                | e.ClaimLost()
-                | e.RunStalled()
-                | e.RunAttemptFailed()
-                | e.RunCompleted()
-                | e.RunContinued()
-                | e.RunFailed()
-                | e.RunCancelled()
-            ):
+            case _:  # one of _LEFT
                 self.gone = True
                 self.evict()
-            case _:
-                pass
 
     # -- leaving ----------------------------------------------------------------------------
 
@@ -278,9 +294,9 @@ class Execution(Speaking):
         """Hear that no branch can move by itself."""
         self.sequencer.kick()
 
-    async def perform(
+    def perform(
         self, call: e.Call, start: Start, *, free: bool = False, child: str | None = None
-    ) -> Record:
+    ) -> Coroutine[Any, Any, Record]:
         """Make one durable call and return its record, resolved.
 
         Args:
@@ -301,39 +317,36 @@ class Execution(Speaking):
             record = self.replica.take(call)
         if record is None and child is not None:
             record = self.replica.open_ended(call, child)
-        return await self.resolve(Slot(call, record, start, free, child=child))
+        return self.resolve(Slot(call, record, start, free, child=child))
 
     async def resolve(self, slot: Slot) -> Record:
-        """Bring a call to its result."""
+        """Bring a call to its result; of the only branch, after the signals that come before it."""
         if self.multi:
             return await self._wait_turn(slot)
         if slot.record is None:
             before = self.sequencer.ready[0][0] if self.sequencer.ready else None
             slot.record = self.replica.take_leftover(slot.call.address, before)
         try:
-            record = await self._come_to(slot)
+            # One function on purpose: each `await` between code and loop is paid at each wait.
+            record = slot.record
+            if self.sequencer.ready:
+                await self._signals_first(record)
+            if record is not None and record.resolution is not None:
+                fault_point("run.replayed")
+                await self._replay_checkpoint()
+            elif record is None and not slot.free and self.replica.unconsumed:
+                self.diverge([slot])
+                await trio.lowlevel.checkpoint()
+                raise RunEvicted
+            else:
+                record = await self._happen(slot, record)
+                if slot.signalled:
+                    await trio.lowlevel.checkpoint_if_cancelled()
         except trio.Cancelled:
             self._give_back(slot)
             raise
         self.deliveries += 1
         self.last_at = record.at
-        return record
-
-    async def _come_to(self, slot: Slot) -> Record:
-        """Bring a call of the only branch to its result, after the signals that come before it."""
-        record = slot.record
-        if self.sequencer.ready:
-            await self._signals_first(record)
-        if record is not None and record.resolution is not None:
-            await self._replay_checkpoint()
-        elif record is None and not slot.free and self.replica.unconsumed:
-            self.diverge([slot])
-            await trio.lowlevel.checkpoint()
-            raise RunEvicted
-        else:
-            record = await self._happen(slot, record)
-            if slot.signalled:
-                await trio.lowlevel.checkpoint_if_cancelled()
         return record
 
     def _give_back(self, slot: Slot) -> None:
@@ -374,6 +387,7 @@ class Execution(Speaking):
         if slot.record is not None:
             slot.attach(slot.record)
         if slot.resolved and slot.record is not None:
+            fault_point("run.replayed")
             self.sequencer.push(slot.record.resolved_at, slot)
         else:
             self.sequencer.hold(slot)

@@ -17,6 +17,7 @@ import trio
 from attrs import define, field, frozen
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_actors.kernel import Actor, ActorContext, ActorRef, StopReason
 from aiki_sdk import (
     AikiError,
@@ -108,7 +109,6 @@ class Executor(Actor[ExecutorMessage]):
         self.execution.function = self.workflow.function
         self.execution.background = context.start_soon
         self.execution.load(self.assignment.entries)
-        context.start_soon(self._guard)
         context.start_soon(self._drive)
 
     async def handle(self, message: ExecutorMessage) -> None:
@@ -123,10 +123,13 @@ class Executor(Actor[ExecutorMessage]):
                     self._sequencing = True
                     self._context.start_soon(self.execution.sequencer.run)
 
+    def ending(self) -> None:
+        """Turn the actor's end into an eviction, before the code could take it for its run's."""
+        self.execution.evict()
+
     async def stopping(self, reason: StopReason) -> None:
         """Give the claim back if the run was still held; the code has been cancelled by now."""
         execution = self.execution
-        execution.evict()
         execution.tracker.unfollow(execution)
         execution.let_go()
         self.around.on_ended(self._context.ref)
@@ -136,6 +139,7 @@ class Executor(Actor[ExecutorMessage]):
         if reason is StopReason.FAILURE:
             self.around.port.lost(execution.run_id, claim.epoch, "its executor failed")
             return
+        fault_point("run.released")
         await self._release(e.ReleaseClaim(execution.released or "shutdown", claim=claim))
 
     async def _release(self, release: e.ReleaseClaim) -> None:
@@ -160,18 +164,11 @@ class Executor(Actor[ExecutorMessage]):
             return f"parked at seq {execution.replica.seq}"
         return f"running at seq {execution.replica.seq}, {len(execution.slots)} calls open"
 
-    async def _guard(self) -> None:
-        """Turn the actor's end into an eviction, before the code could take it for its run's."""
-        try:
-            await trio.sleep_forever()
-        finally:
-            self.execution.evict()
-
     async def _drive(self) -> None:
         """Run the code to its end and say how it ended."""
         execution = self.execution
         outcome: Outcome | None = None
-        with trio.CancelScope(shield=True):  # only an eviction ends it, see `_guard`
+        with trio.CancelScope(shield=True):  # only an eviction ends it, see `ending`
             outcome = await self.run_code()
         if execution.diverged is not None:
             outcome = self._diverged(execution.diverged)
@@ -184,6 +181,7 @@ class Executor(Actor[ExecutorMessage]):
                 # first, and of an actor that is being stopped nobody would end that wait.
                 await trio.lowlevel.checkpoint_if_cancelled()
             await self._say(outcome)
+            fault_point("run.ended")
         self._context.stop_self()
 
     def _diverged(self, error: AikiError) -> Outcome:
@@ -226,6 +224,7 @@ class Executor(Actor[ExecutorMessage]):
         return lambda claim: e.CompleteRun(output, claim=claim)
 
     async def _call_function(self) -> JsonValue:
+        fault_point("run.assigned")
         execution = self.execution
         workflow = self.workflow
         main = Branch(execution)

@@ -36,6 +36,14 @@ class WorkerInbox(Protocol):
         """Something happened to a run that this worker executes."""
         ...
 
+    def drop(self, run_id: str, reason: str) -> None:
+        """The claim of a run does not count any more: end its execution at once."""
+        ...
+
+    def forget_warm(self) -> None:
+        """Nobody knows of the runs that are kept warm here any more: keep none of them."""
+        ...
+
 
 class ServerPort(Protocol):
     """What a worker asks of a server."""

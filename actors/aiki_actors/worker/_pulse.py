@@ -56,6 +56,10 @@ class Pulse:
     _timeout_s: float = math.inf
     _scope: trio.CancelScope | None = None
 
+    def begin(self) -> None:
+        """Begin, where no heartbeat is waited for."""
+        self._recorded_at = trio.current_time()
+
     def watch(self, timeout_s: float | None) -> trio.CancelScope:
         """Begin; return the scope that ends when no heartbeat comes for so many seconds."""
         now = trio.current_time()

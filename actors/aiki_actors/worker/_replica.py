@@ -269,6 +269,7 @@ class Replica:
     def on_void(self, _entry: e.Entry, body: e.WaitAbandoned | e.EventReturned) -> None:
         record = self._record(body.call, counted=False)
         record.start = record.resolution = None
+        record.slept = 0
 
     def on_event_accepted(self, entry: e.Entry, body: e.EventAccepted) -> None:
         self.items[entry.seq] = body

@@ -170,6 +170,14 @@ class OpeningInbox:
         if opened is not None:
             self._inbox.push(run_id, opened)
 
+    def drop(self, run_id: str, reason: str) -> None:
+        """Pass on."""
+        self._inbox.drop(run_id, reason)
+
+    def forget_warm(self) -> None:
+        """Pass on."""
+        self._inbox.forget_warm()
+
     def _opened(
         self, run_id: str, epoch: int, entries: tuple[e.Entry, ...]
     ) -> tuple[e.Entry, ...] | None:

@@ -8,12 +8,13 @@ it, and a reply is taken in strictly in order of seq.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import trio
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_sdk import AikiError, StaleClaim, UnknownOutcome
 
 from ._port import ServerPort
@@ -60,7 +61,9 @@ class Speaking:
     def fall_back(self, reason: str) -> None:
         """Leave memory and have the run claimed again."""
 
-    async def submit(self, *build: Callable[[e.ClaimRef], e.WorkerCommand]) -> None:
+    def submit(
+        self, *build: Callable[[e.ClaimRef], e.WorkerCommand]
+    ) -> Coroutine[Any, Any, None]:
         """Have commands carried out and take in the entries they made; never half-way cancelled.
 
         What was given up since the last time is said first. While the server cannot write (locked,
@@ -71,6 +74,15 @@ class Speaking:
             AikiError: a command was refused.
 
         """
+        claim = self.replica.claim
+        if claim is None or self._parked is not None or self.evicted:
+            return self._submit_when_possible(build)
+        return self._submit(claim, build)
+
+    async def _submit_when_possible(
+        self, build: tuple[Callable[[e.ClaimRef], e.WorkerCommand], ...]
+    ) -> None:
+        """Submit under a claim that is on its way, or has to be asked for."""
         if self.evicted:
             raise RunEvicted
         if self._parked is not None:
@@ -94,7 +106,7 @@ class Speaking:
         given_up, self._abandoned = self._abandoned, []
         if self.timeouts.armed:
             build = (*self.timeouts.begin(), *build)
-        commands = tuple(make(claim) for make in build)
+        commands = tuple([make(claim) for make in build])
         if not commands and not given_up:
             return
         if given_up:
@@ -112,6 +124,7 @@ class Speaking:
                 self._abandoned = given_up + self._abandoned
                 raise
             entries = await self._insist(commands)
+        fault_point("worker.replied")
         self.feed(entries)
         if entries and self.replica.seq < entries[-1].seq:
             await self._catch_up(entries[-1].seq)

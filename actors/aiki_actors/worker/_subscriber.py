@@ -19,6 +19,7 @@ import trio
 from attrs import define, field, frozen
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_actors.kernel import (
     Actor,
     ActorContext,
@@ -120,6 +121,7 @@ class Subscriber(Actor[Never]):
     async def stopping(self, reason: StopReason) -> None:  # noqa: ARG002
         """Take no more runs, let running tasks end within the grace, give the runs back."""
         self.port.leave()
+        fault_point("worker.stopping")
         self._draining = True
         refs = list(self._refs.values())
         with trio.move_on_after(self.settings.shutdown_grace_s):
@@ -135,13 +137,22 @@ class Subscriber(Actor[Never]):
     def assign(self, assignment: Assignment) -> None:
         """Execute a run, or go on with a warm one."""
         run_id = assignment.run_id
+        if self._draining:
+            # It was claimed for this worker while that was on its way out.
+            self.port.lost(run_id, assignment.claim.epoch, "the worker is stopping")
+            return
         self._warm.pop(run_id, None)
         ref = self._refs.get(run_id)
         self._epochs[run_id] = assignment.claim.epoch
+        warm = assignment.entries[0].seq > 1
         if ref is not None and ref.alive:
-            self._tell(ref, assignment.entries)
-            return
-        if assignment.entries[0].seq > 1:
+            if warm:
+                self._tell(ref, assignment.entries)
+                return
+            # Another worker may have gone on with the run since it parked here: what is in memory
+            # has missed that. The new executor begins when this one has ended.
+            ref.stop()
+        elif warm:
             # The server was not told in time that the run is not kept warm here any more.
             self._epochs.pop(run_id, None)
             self.port.lost(run_id, assignment.claim.epoch, "the run was evicted meanwhile")
@@ -155,6 +166,22 @@ class Subscriber(Actor[Never]):
         ref = self._refs.get(run_id)
         if ref is not None and ref.alive:
             self._tell(ref, entries)
+
+    def drop(self, run_id: str, reason: str) -> None:
+        """End an execution whose claim was lost; nothing of it reaches the server."""
+        ref = self._refs.get(run_id)
+        if ref is not None and ref.alive:
+            LOGGER.warning("run %s is given up: %s", run_id, reason)
+            ref.stop()
+
+    def forget_warm(self) -> None:
+        """Keep no parked run any more."""
+        warm, self._warm = self._warm, OrderedDict[str, None]()
+        for run_id in warm:
+            self._epochs.pop(run_id, None)
+            ref = self._refs.pop(run_id, None)
+            if ref is not None:
+                ref.stop()
 
     def _tell(self, ref: ActorRef[ExecutorMessage], entries: tuple[e.Entry, ...]) -> None:
         """Pass entries on; an executor that does not keep up is given up, and its run replayed."""

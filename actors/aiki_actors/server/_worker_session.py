@@ -1,0 +1,507 @@
+"""One connected worker in another process: what it says, and what it is told.
+
+    session (an actor, for its deadlines)  ── holds the link, the claims, the connection of now
+
+Messages are handled by plain calls as they come: a submission goes straight into its run's mailbox,
+and its answer goes back into the link when the run's actor gives it, so that a worker hears of
+answers, pushes and assignments in the order in which they were decided.
+
+Invariants: `claims` has what this worker was assigned and has not given back; a word under any
+other claim is refused here already. When the session ends, each of them is lost at once.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, ClassVar, Final, Never
+
+import trio
+from attrs import define, evolve, field
+
+from aiki_actors import engine as e
+from aiki_actors.kernel import Actor, ActorContext, ActorRef, KernelError, Reply, StopReason
+from aiki_actors.session import (
+    CloseCode,
+    Connection,
+    Hello,
+    KeptTooMuch,
+    Link,
+    ProtocolError,
+    SessionClosed,
+    close_reason,
+    codec,
+    messages as m,
+)
+from aiki_sdk import AikiError, Unavailable
+from aiki_sdk.protocol import WorkflowDefinition, from_wire
+
+from ._dispatcher import Session
+from ._services import Do, Entries, Submit
+
+if TYPE_CHECKING:
+    from ._sessions import Sessions
+
+LOGGER: Final = logging.getLogger("aiki.server")
+
+SLOTS_MAX: Final = 100_000
+SERVED_MAX: Final = 10_000
+REASON_MAX: Final = 1_000
+CLAIMED_PAGE: Final = 500
+SETTLE_AGAIN_S: Final = 0.5
+VERIFIED_AT_ONCE: Final = 16
+"""Claims of a returning worker that are looked up in the database at the same time."""
+
+_RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+CLAIM_ENDS: Final = frozenset(
+    row.entry
+    for row in e.ROWS
+    if e.Phase.RUNNING in row.sources and row.target not in {None, e.Phase.RUNNING}
+)
+"""Entries after which nobody holds the run's claim."""
+
+
+@define(eq=False, kw_only=True)
+class SessionReply(Reply[Entries]):
+    """An answer that goes back over the session, without a task that waits for it."""
+
+    session: WorkerSession
+    number: int
+    run_id: str
+    claim: e.ClaimRef | None = None
+
+    def send(self, value: Entries) -> None:
+        """Answer with the entries that were made."""
+        self.session.answer(self, value)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with the error."""
+        self.session.refuse(self, error)
+
+    def lose(self, error: BaseException) -> None:
+        """Answer that the run's actor has ended."""
+        self.session.refuse(self, error)
+
+
+@define(eq=False)
+class WorkerSession:
+    """The server's end of one worker session; the dispatcher's inbox for that worker."""
+
+    id: str
+    hello: Hello
+    sessions: Sessions
+    link: Link
+    ended: bool = field(default=False, init=False)
+    joined: bool = field(default=False, init=False)
+    """Whether the worker has its place in the dispatcher."""
+    connection: Connection | None = field(default=None, init=False)
+    claims: dict[str, e.ClaimRef] = field(factory=lambda: dict[str, e.ClaimRef](), init=False)
+    serve: m.Serve | None = field(default=None, init=False)
+    changed: trio.Event = field(factory=trio.Event, init=False)
+    jobs: deque[Callable[[], Awaitable[None]]] = field(
+        factory=lambda: deque[Callable[[], Awaitable[None]]](), init=False
+    )
+    ref: ActorRef[Never] | None = field(default=None, init=False)
+    doom: tuple[CloseCode, str] | None = field(default=None, init=False)
+    _heard_at: float = field(default=0.0, init=False)
+    _lost_at: float | None = field(default=None, init=False)
+    _pending: int = field(default=0, init=False)
+    _verifying: dict[str, bool] = field(factory=lambda: dict[str, bool](), init=False)
+
+    @property
+    def worker_id(self) -> str:
+        """The worker."""
+        return self.hello.worker_id
+
+    @property
+    def slots(self) -> int:
+        """How many runs the worker takes now; 0 while its socket is lost."""
+        return 0 if self.serve is None or self.connection is None else self.serve.slots
+
+    def knows(self, token: str) -> bool:
+        """Whether this is the worker's secret."""
+        return hmac.compare_digest(self.hello.token, token)
+
+    # -- connections ------------------------------------------------------------------------
+
+    def attach(self, hello: Hello, first: Callable[[], bytes]) -> Connection:
+        """Go on over a new connection.
+
+        Raises:
+            ProtocolError: what the worker has received is not of this session.
+
+        """
+        self.link.connected(hello.received)
+        old = self.connection
+        if old is not None:
+            self.connection = None
+            old.close(SessionClosed(CloseCode.REPLACED, "the worker has another connection"))
+        self._heard_at, self._lost_at = self.sessions.monotonic(), None
+        connection = Connection(self.link, self.take, lambda error: self._detach(connection, error))
+        connection.first = first()
+        self.connection = connection
+        self.link.wake = connection.wake
+        self._join(None)
+        self.changed.set()
+        return connection
+
+    def _detach(self, connection: Connection, error: SessionClosed) -> None:
+        """Go on without a connection, until the grace is over."""
+        if self.connection is not connection:
+            return
+        self.connection = None
+        self.link.wake = _nothing
+        self._lost_at = self.sessions.monotonic()
+        if isinstance(error, ProtocolError):
+            self.doom = (CloseCode(error.close_code), error.reason)
+        elif not self.ended:
+            self._join(None)  # no slots while nobody is there
+        self.changed.set()
+
+    def due_in(self) -> float:
+        """Return the seconds until the session is over unless something is heard; may be < 0."""
+        limits = self.sessions.limits
+        deadline = self._heard_at + limits.lease_s
+        if self._lost_at is not None:
+            deadline = min(deadline, self._lost_at + limits.grace_s)
+        return deadline - self.sessions.monotonic()
+
+    def end(self, code: CloseCode, reason: str, *, lose: bool = True) -> None:
+        """End the session; what the worker holds is lost at once, if it is to be."""
+        if self.ended:
+            return
+        self.ended = True
+        self.sessions.remove(self)
+        if self.connection is not None:
+            self.connection.close(SessionClosed(code, close_reason(reason)))
+        for run_id, claim in self.claims.items():
+            if lose:
+                self.sessions.runs.tell(run_id, Do(e.LoseClaim(claim.epoch, reason)))
+        self.claims.clear()
+        if self.ref is not None:
+            self.ref.stop()
+
+    # -- what the worker says ---------------------------------------------------------------
+
+    def take(self, frame: bytes) -> None:
+        """Take a frame in.
+
+        Raises:
+            ProtocolError: it is not what the protocol says; the session is over.
+
+        """
+        self._heard_at = self.sessions.monotonic()
+        for document in self.link.take(frame).messages:
+            self.handle(codec.read_worker_message(document))
+
+    def handle(self, message: m.WorkerMessage) -> None:  # noqa: C901  (one line per message)
+        """Do what a worker's message says."""
+        match message:
+            case m.Submitted():
+                self._submit(message)
+            case m.Reclaim(number, run_id):
+                self._checked(run_id)
+                self._ask(run_id, SessionReply(session=self, number=number, run_id=run_id))
+            case m.Broken(run_id, epoch, reason):
+                self._lose(run_id, epoch, reason[:REASON_MAX])
+            case m.Dropped(run_id):
+                self.sessions.dispatcher.forget_warm(run_id, self.worker_id)
+            case m.Progress(run_id, kind, body):
+                if run_id in self.claims:
+                    self.sessions.runs.show(run_id, kind, body)
+            case m.Announce(definitions):
+                self._announce(definitions)
+            case m.Holds():
+                self._checked(message.run_id)
+                self._verifying[message.run_id] = False
+                self._do(lambda: self._verify(message))
+            case m.Serve(workflows, pools, slots):
+                if len(workflows) > SERVED_MAX or len(pools) > SERVED_MAX or slots > SLOTS_MAX:
+                    raise ProtocolError(CloseCode.TOO_MUCH, "the worker serves too much")
+                if self.serve is None:
+                    self._do(self._settle_old_claims)
+                    self.serve = message
+                else:
+                    self.serve = message
+                    self._join(None)
+            case m.Slots(slots):
+                if self.serve is not None:
+                    self.serve = evolve(self.serve, slots=min(slots, SLOTS_MAX))
+                self._join(None)
+            case m.Beating(claims):
+                self._answer_beat(claims)
+            case m.Goodbye():
+                self.doom = (CloseCode.NORMAL, f"worker {self.worker_id} has left")
+                self.changed.set()
+
+    def _checked(self, run_id: str) -> None:
+        if not _RUN_ID.fullmatch(run_id):
+            raise ProtocolError(CloseCode.MALFORMED, "a run's id is not of the form of one")
+
+    def _submit(self, message: m.Submitted) -> None:
+        number, run_id, claim = message.number, message.run_id, message.claim
+        if self.claims.get(run_id) != claim:
+            text = f"the claim (epoch {claim.epoch}) on run {run_id} is not held any more; drop it"
+            self._send(m.Refused(number, "stale-claim", text, {}))
+            return
+        reply = SessionReply(session=self, number=number, run_id=run_id, claim=claim)
+        self._count()
+        if not self.sessions.runs.tell(run_id, Submit(message.commands, reply)):
+            reply.fail(Unavailable(f"run {run_id} has too much to do; try again"))
+
+    def _ask(self, run_id: str, reply: SessionReply) -> None:
+        self._count()
+        unpark = Do(e.UnparkRun(), reply, namespace=self.hello.namespace)
+        if not self.sessions.runs.tell(run_id, unpark):
+            reply.fail(Unavailable(f"run {run_id} has too much to do; try again"))
+
+    def _count(self) -> None:
+        self._pending += 1
+        if self._pending > self.sessions.limits.pending_max:
+            raise ProtocolError(CloseCode.TOO_MUCH, "too many submissions wait for their outcome")
+
+    def _lose(self, run_id: str, epoch: int, reason: str) -> None:
+        held = self.claims.get(run_id)
+        if held is not None and held.epoch == epoch:
+            self.sessions.runs.tell(run_id, Do(e.LoseClaim(epoch, reason)))
+
+    def _join(self, held: int | None) -> None:
+        """Tell the dispatcher what the worker takes now; nothing before it has its place there."""
+        if self.serve is None or not self.joined:
+            return
+        self.sessions.dispatcher.join(
+            Session(self.worker_id, self),
+            frozenset(self.serve.workflows),
+            frozenset(self.serve.pools),
+            self.slots,
+            self.hello.namespace,
+            held,
+        )
+
+    def _announce(self, documents: tuple[object, ...]) -> None:
+        try:
+            definitions = [
+                from_wire(document, WorkflowDefinition, "definition")  # type: ignore[arg-type]
+                for document in documents
+            ]
+        except AikiError as error:
+            raise ProtocolError(CloseCode.MALFORMED, error.message) from error
+        namespace = self.hello.namespace
+
+        async def keep() -> None:
+            await self.sessions.catalogue.announce(namespace, definitions)
+
+        self._do(keep)
+
+    def _answer_beat(self, claims: tuple[tuple[str, int], ...]) -> None:
+        """Tell which of the claims that the worker says it holds do not count."""
+        gone: list[tuple[str, int]] = []
+        for run_id, epoch in claims:
+            held = self.claims.get(run_id)
+            if (held is None or held.epoch != epoch) and run_id not in self._verifying:
+                self._checked(run_id)
+                gone.append((run_id, epoch))
+        if gone:
+            self._send(m.Gone(tuple(gone)))
+            self._do(lambda: self._settle(gone))
+
+    # -- what takes time ----------------------------------------------------------------------
+
+    def _do(self, job: Callable[[], Awaitable[None]]) -> None:
+        self.jobs.append(job)
+        self.changed.set()
+
+    async def _settle_old_claims(self) -> None:
+        """Lose what the worker held according to the database and no longer named; then join it.
+
+        It gave these up by itself, when it had not heard of the server for too long.
+        """
+        while not self.ended:
+            try:
+                await self._lose_forgotten()
+            except AikiError as error:
+                LOGGER.warning("worker %s is given no runs yet: %s", self.worker_id, error)
+                await trio.sleep(SETTLE_AGAIN_S)
+            else:
+                self.joined = True
+                self._join(len(self.claims))
+                return
+
+    async def _lose_forgotten(self) -> None:
+        after: str | None = None
+        while True:
+            page = await self.sessions.storage.claimed(limit=CLAIMED_PAGE, after=after)
+            for run in page:
+                if run.worker_id == self.worker_id and run.run_id not in self.claims:
+                    reason = f"worker {self.worker_id} had given it up"
+                    self.sessions.runs.tell(run.run_id, Do(e.LoseClaim(run.epoch, reason)))
+            if len(page) < CLAIMED_PAGE:
+                return
+            after = page[-1].run_id
+
+    async def _settle(self, gone: list[tuple[str, int]]) -> None:
+        """Make sure that nobody keeps a claim of this worker which the worker was told is lost."""
+        for run_id, epoch in gone:
+            row = await self.sessions.storage.run(run_id)
+            mine = row is not None and (row.worker_id, row.epoch) == (self.worker_id, epoch)
+            if mine and run_id not in self.claims:
+                reason = f"worker {self.worker_id} had lost it"
+                self.sessions.runs.tell(run_id, Do(e.LoseClaim(epoch, reason)))
+
+    async def _verify(self, named: m.Holds) -> None:
+        """Find out whether a claim of a worker that came back counts, and what it has missed.
+
+        The worker hears what happens from now on already, for the run's actor finds this session.
+        """
+        run_id, claim = named.run_id, named.claim
+        held, missed = m.Held.LOST, list[e.Entry]()
+        try:
+            held, missed = await self._look_up(named)
+        except AikiError as error:
+            LOGGER.warning("claim %d of run %s is lost: %s", claim.epoch, run_id, error)
+        finally:
+            ended = self._verifying.pop(run_id, False)
+        if self.ended:
+            return
+        if held is m.Held.HELD and not ended:
+            self.claims[run_id] = claim
+        elif held is m.Held.HELD:
+            held = m.Held.LOST  # what ended it was pushed meanwhile
+        else:
+            self._do(lambda: self._settle([(run_id, claim.epoch)]))
+        self._send(m.Answered(run_id, claim.epoch, held, tuple(missed)))
+
+    async def _look_up(self, named: m.Holds) -> tuple[m.Held, list[e.Entry]]:
+        storage, run_id = self.sessions.storage, named.run_id
+        if not 1 <= named.claimed_seq <= named.seq:
+            return m.Held.LOST, []
+        row = await storage.run(run_id)
+        if row is None or row.namespace != self.hello.namespace:
+            return m.Held.LOST, []
+        first = await storage.journal(run_id, after=named.claimed_seq - 1, limit=1)
+        claimed = e.RunClaimed(self.worker_id, named.claim.epoch, named.claim.claim_id)
+        if not first or first[0].body != claimed:
+            return m.Held.LOST, []
+        rest = await storage.journal(run_id, after=named.seq - 1)
+        if not rest:
+            return m.Held.LOST, []  # the database has forgotten what the worker knows
+        missed = rest[1:]
+        for at, entry in enumerate(missed, 1):
+            if type(entry.body) in CLAIM_ENDS:
+                return m.Held.OVER, missed[:at]
+        return m.Held.HELD, missed
+
+    # -- what the worker is told ----------------------------------------------------------------
+
+    def answer(self, reply: SessionReply, entries: Entries) -> None:
+        """Tell the outcome of a submission."""
+        self._pending -= 1
+        if reply.claim is not None:
+            self._note_ends(reply.run_id, reply.claim, entries)
+        self._put(lambda: [codec.done(reply.number, entries)])
+
+    def refuse(self, reply: SessionReply, error: BaseException) -> None:
+        """Tell that a submission was refused, and why."""
+        self._pending -= 1
+        if isinstance(error, KernelError):
+            error = Unavailable(f"run {reply.run_id} could not answer: {error}; try again")
+        if not isinstance(error, AikiError):
+            raise error
+        if error.code == "stale-claim" and self.claims.get(reply.run_id) == reply.claim:
+            self.claims.pop(reply.run_id, None)
+        self._send(m.Refused(reply.number, error.code, error.message, error.details))
+
+    def assign(self, run_id: str, claim: e.ClaimRef, entries: Entries) -> None:
+        """Have a run executed."""
+        self.claims[run_id] = claim
+        self._put(lambda: codec.assigned(run_id, claim, entries))
+
+    def push(self, run_id: str, entries: Entries) -> None:
+        """Tell what happened to a run."""
+        claim = self.claims.get(run_id)
+        if claim is not None:
+            self._note_ends(run_id, claim, entries)
+        elif run_id in self._verifying and any(type(one.body) in CLAIM_ENDS for one in entries):
+            self._verifying[run_id] = True
+        self._put(lambda: codec.pushed(run_id, entries))
+
+    def _note_ends(self, run_id: str, claim: e.ClaimRef, entries: Entries) -> None:
+        for entry in entries:
+            if type(entry.body) in CLAIM_ENDS:
+                if self.claims.get(run_id) == claim:
+                    del self.claims[run_id]
+                return
+
+    def _send(self, message: m.ServerMessage) -> None:
+        self._put(lambda: [codec.written(message)])
+
+    def _put(self, make: Callable[[], list[bytes]]) -> None:
+        """Put messages into the link; a worker that takes none is given up, not waited for."""
+        if self.ended or self.doom is not None:
+            return
+        try:
+            for document in make():
+                self.link.send(document)
+        except KeptTooMuch as error:
+            LOGGER.warning("worker %s is given up: %s", self.worker_id, error)
+            self.doom = (CloseCode.TOO_MUCH, f"worker {self.worker_id} is too slow")
+            self.changed.set()
+
+
+def _nothing() -> None:
+    """Stand in for the wake of a link that has no connection."""
+
+
+@define(eq=False)
+class SessionActor(Actor[Never]):
+    """Watches over one session: ends it when its time is over, and does what takes time."""
+
+    kind: ClassVar[str] = "session"
+    session: WorkerSession
+
+    async def started(self, context: ActorContext[Never]) -> None:
+        """Begin to watch."""
+        context.start_soon(self._watch, context)
+
+    async def stopping(self, reason: StopReason) -> None:
+        """Let the worker go; its claims wait for it if it is the server that stops."""
+        lose = reason is StopReason.FAILURE
+        self.session.end(CloseCode.GOING_AWAY, "the server is stopping", lose=lose)
+
+    def describe(self) -> str:
+        """Return what the worker does."""
+        session = self.session
+        lost = ", connection lost" if session.connection is None else ""
+        return f"{session.worker_id}: {len(session.claims)} of {session.slots} runs{lost}"
+
+    async def _watch(self, context: ActorContext[Never]) -> None:
+        session = self.session
+        limiter = trio.CapacityLimiter(VERIFIED_AT_ONCE)
+        while True:
+            session.changed = trio.Event()
+            while session.jobs:
+                context.start_soon(self._carry_out, session.jobs.popleft(), limiter)
+            if session.doom is not None:
+                session.end(*session.doom)
+                return
+            due_in = session.due_in()
+            if due_in <= 0:
+                why = "its connection was lost" if session.connection is None else "it fell silent"
+                reason = f"worker {session.worker_id} did not come back in time: {why}"
+                session.end(CloseCode.ENDED, reason)
+                return
+            with trio.move_on_after(due_in):
+                await session.changed.wait()
+
+    async def _carry_out(
+        self, job: Callable[[], Awaitable[None]], limiter: trio.CapacityLimiter
+    ) -> None:
+        async with limiter:
+            try:
+                await job()
+            except AikiError as error:
+                LOGGER.warning("worker %s: %s", self.session.worker_id, error)
