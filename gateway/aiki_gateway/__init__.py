@@ -1,5 +1,28 @@
 """How it is reached: the HTTP interface, worker sessions, live streams and the dashboard."""
 
-from aiki_gateway._engine import Engine as Engine
+from ._engine import (
+    Engine as Engine,
+    LiveStream as LiveStream,
+    Positioned as Positioned,
+    Snapshot as Snapshot,
+    StreamFilter as StreamFilter,
+    StreamStart as StreamStart,
+    WorkerInfo as WorkerInfo,
+)
+from ._settings import HOST as HOST, PORT as PORT, GatewaySettings as GatewaySettings
+from ._start import Bound as Bound, start_gateway as start_gateway
 
-__all__ = ["Engine"]
+__all__ = [
+    "HOST",
+    "PORT",
+    "Bound",
+    "Engine",
+    "GatewaySettings",
+    "LiveStream",
+    "Positioned",
+    "Snapshot",
+    "StreamFilter",
+    "StreamStart",
+    "WorkerInfo",
+    "start_gateway",
+]

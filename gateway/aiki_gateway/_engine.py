@@ -1,17 +1,102 @@
 """The engine as the gateway sees it: all that HTTP, websockets and the dashboard may ask for.
 
 The gateway talks to the engine through this one protocol and through nothing else: it imports no
-actor, no storage and no queue, so that it can be tested against a fake of a few lines and put in
-front of a remote engine later. Everything that passes is a wire value of `aiki_sdk.protocol`; what
-a client asks over HTTP is done by the same `ClientPort` that a client in the same process uses.
+storage and no queue, so that it can be tested against a fake of a few lines and put in front of a
+remote engine later. Everything that passes is a wire value; what a client asks over HTTP is done by
+the same `ClientPort` that a client in the same process uses.
 
 Invariant: nothing here decides anything about a run. Authentication, limits on requests and the
 translation of errors to HTTP are the gateway's own business and happen before and after.
 """
 
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from aiki_sdk.protocol import ClientPort, Health, TreeNode
+from attrs import Factory, frozen
+
+from aiki_actors.session import Connection
+from aiki_sdk.protocol import ClientPort, Health, RunStatus, RunSummary, TreeNode, Update
+
+
+@frozen(kw_only=True)
+class WorkerInfo:
+    """A connected worker.
+
+    Attributes:
+        workflows: what it executes, as `name@version`, in order.
+        pools: the pools that it serves, in order.
+        free: how many more runs it takes now.
+    """
+
+    id: str
+    namespace: str
+    workflows: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
+    free: int = 0
+
+
+@frozen(kw_only=True)
+class StreamFilter:
+    """Which updates a live stream carries; what is empty does not restrict. All must hold."""
+
+    runs: tuple[str, ...] = ()
+    workflows: tuple[str, ...] = ()
+    statuses: tuple[RunStatus, ...] = ()
+
+
+@frozen(kw_only=True)
+class StreamStart:
+    """Where a live stream begins.
+
+    Attributes:
+        after: by run, the seq of the last update that the reader has; the rest of these runs'
+            updates come first, from their journals.
+        position: a position that the stream told before, as long as this server still knows it;
+            then nothing else counts.
+        latest: no snapshot: only what happens from now on.
+    """
+
+    after: Mapping[str, int] = Factory(lambda: dict[str, int]())
+    position: str | None = None
+    latest: bool = False
+
+
+@frozen
+class Snapshot:
+    """The runs that a stream is about, as they are when it begins; at most a page, newest first.
+
+    Attributes:
+        more: whether there are more than are told.
+    """
+
+    runs: tuple[RunSummary, ...]
+    more: bool = False
+
+
+@frozen
+class Positioned:
+    """An update of a live stream, and the position after it."""
+
+    update: Update
+    position: str
+
+
+class LiveStream(Protocol):
+    """A namespace's updates: what the reader missed, then what happens, each exactly once."""
+
+    async def next_batch(self) -> Sequence[Snapshot | Positioned]:
+        """Wait for what comes next; never empty. Cancelled, it loses nothing.
+
+        Raises:
+            SubscriberTooSlow: the reader fell too far behind, and was cut off.
+            Unavailable: the engine is stopping.
+        """
+        ...
+
+    def cursors(self) -> Mapping[str, int]:
+        """Return, for the runs of which updates were read last, the seq of the last one."""
+        ...
 
 
 class Engine(Protocol):
@@ -24,6 +109,24 @@ class Engine(Protocol):
 
         Raises:
             InvalidRequest: if the name of the namespace is not valid.
+        """
+        ...
+
+    def subscribe(
+        self, namespace: str, where: StreamFilter, start: StreamStart, *, buffer: int
+    ) -> AbstractAsyncContextManager[LiveStream]:
+        """Open a stream of a namespace's updates; a reader that is `buffer` behind is cut off."""
+        ...
+
+    def workers(self, namespace: str) -> Sequence[WorkerInfo]:
+        """Return the workers of a namespace that are connected now, by id."""
+        ...
+
+    def accept_worker(self, frame: bytes) -> Connection:
+        """Take a worker's first word, and return the connection over which its session goes on.
+
+        Raises:
+            ProtocolError: it is refused, with the code and the reason to close the socket with.
         """
         ...
 

@@ -1,0 +1,240 @@
+"""Limits at one below, exactly and one above; and clients that are slow on purpose.
+
+Slow clients wait for real time, for their sockets are real: every limit is set to a fraction of a
+second for that.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from aiki_gateway import GatewaySettings
+from tests.gateway.serving import Served, raw, rest_of, served
+
+HEAD = "POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def _padded(size: int) -> bytes:
+    """Return a start request of exactly so many bytes."""
+    empty = json.dumps({"workflow": "greet", "input": {"name": ""}}).encode()
+    assert size >= len(empty)
+    return empty.replace(b'""', b'"' + b"x" * (size - len(empty)) + b'"')
+
+
+@pytest.mark.parametrize(("over", "status"), [(-1, 201), (0, 201), (1, 413)])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_is_taken_up_to_its_limit(over: int, status: int, chunked: bool) -> None:
+    limit = 50_000
+    async with served(GatewaySettings(body_bytes_max=limit)) as server:
+        body = _padded(limit + over)
+
+        async def parts() -> AsyncGenerator[bytes, None]:
+            for start in range(0, len(body), 10_000):
+                yield body[start : start + 10_000]
+
+        answer = await server.http.post(
+            "/v1/runs",
+            content=parts() if chunked else body,
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.status_code == status
+        if status == 413:
+            assert answer.json()["code"] == "limit-exceeded"
+        assert (await server.http.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(("over", "status"), [(-1, b"200"), (0, b"200"), (1, b"431")])
+async def test_headers_are_taken_up_to_their_limit(over: int, status: bytes) -> None:
+    limit = 4_096
+    async with served(GatewaySettings(header_bytes_max=limit)) as server:
+        head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: "
+        filler = b"x" * (limit + over * 64 - len(head) - 4)
+        answer = await raw(server.bound, head + filler + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+async def test_a_flood_of_headers_is_cut_off() -> None:
+    async with served() as server:
+        flood = b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 100_000
+        answer = await raw(server.bound, flood)
+        assert answer.startswith(b"HTTP/1.1 431") or not answer
+
+
+async def test_a_body_far_over_the_limit_is_answered_while_it_is_still_sent() -> None:
+    """The answer comes through although the client sends on: nothing resets the connection."""
+    async with served(GatewaySettings(body_bytes_max=1_000)) as server:
+        data = HEAD.encode() + b"Content-Length: 5000000\r\n\r\n" + b"x" * 500_000
+        answer = await raw(server.bound, data)
+        assert answer.startswith(b"HTTP/1.1 413")
+        chunk = b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n"
+        data = HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 8
+        answer = await raw(server.bound, data)
+        assert answer.startswith(b"HTTP/1.1 413")
+
+
+async def test_slow_headers_are_not_waited_for() -> None:
+    async with served(GatewaySettings(header_timeout_s=0.3)) as server:
+        stream = await trio.open_tcp_stream(server.bound.host, server.bound.port)
+        with trio.fail_after(5):
+            async with stream:
+                answer = bytearray()
+                async with trio.open_nursery() as nursery:
+
+                    async def dribble() -> None:
+                        for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost":
+                            try:
+                                await stream.send_all(bytes([byte]))
+                            except trio.BrokenResourceError:
+                                return
+                            await trio.sleep(0.02)
+
+                    nursery.start_soon(dribble)
+                    answer += await rest_of(stream)
+                    nursery.cancel_scope.cancel()
+        assert answer == b""
+
+
+async def test_a_slow_body_is_not_waited_for() -> None:
+    async with served(GatewaySettings(body_timeout_s=0.2)) as server:
+        answer = await raw(server.bound, HEAD.encode() + b"Content-Length: 100\r\n\r\n{")
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"invalid-request" in answer
+
+
+async def test_a_connection_that_stays_idle_is_closed() -> None:
+    async with served(GatewaySettings(keep_alive_s=0.2)) as server:
+        answer = await raw(server.bound, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with served() as server:
+        one = b"GET %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+        data = one % (b"/healthz", b"") + one % (b"/v1/workers", b"Connection: close\r\n")
+        answer = await raw(server.bound, data)
+        assert answer.index(b'{"status":"ok"}') < answer.index(b'{"workers":')
+
+
+async def test_one_connection_more_than_allowed_waits_for_its_turn() -> None:
+    async with served(GatewaySettings(connections_max=2)) as server:
+        host, port = server.bound.host, server.bound.port
+        idle = [await trio.open_tcp_stream(host, port) for _ in range(2)]
+        third = await trio.open_tcp_stream(host, port)
+        request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        await third.send_all(request)
+        with trio.move_on_after(0.2) as waited:
+            await third.receive_some(1)
+        assert waited.cancelled_caught
+        await idle[0].aclose()
+        assert (await rest_of(third)).startswith(b"HTTP/1.1 200")
+        for stream in (idle[1], third):
+            await stream.aclose()
+
+
+async def test_one_stream_more_than_allowed_is_refused() -> None:
+    async with served(GatewaySettings(streams_max=1)) as server:
+        async with server.http.stream("GET", "/v1/stream") as first:
+            assert first.status_code == 200
+            second = await server.http.get("/v1/stream")
+            assert second.status_code == 429
+            assert second.json()["code"] == "limit-exceeded"
+
+
+@pytest.mark.parametrize(("count", "status"), [(999, 200), (1_000, 200), (1_001, 413)])
+async def test_a_batch_is_taken_up_to_its_limit(count: int, status: int) -> None:
+    async with served() as server:
+        body = {"run_ids": ["run_none"] * count, "control": {"command": "resume"}}
+        answer = await server.http.post("/v1/runs/bulk", json=body)
+        assert answer.status_code == status
+
+
+# --- Clients that never read -----------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _never_reading(server: Served, request: bytes) -> AsyncGenerator[trio.SocketStream]:
+    """Send a request with a receive buffer of the smallest size, and read nothing."""
+    sock = trio.socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+    await sock.connect((server.bound.host, server.bound.port))
+    stream = trio.SocketStream(sock)
+    async with stream:
+        await stream.send_all(request)
+        yield stream
+
+
+async def _with_large_runs(server: Served) -> bytes:
+    """Start runs until a page of them is large; return the request of one of their journals."""
+    run_id = await server.start("greet", name="x" * 1_900_000)
+    await server.ended(run_id)
+    return f"GET /v1/runs/{run_id}/journal HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+async def test_who_does_not_read_a_large_answer_is_cut_off() -> None:
+    async with served(GatewaySettings(send_timeout_s=0.3)) as server:
+        request = await _with_large_runs(server)
+        async with _never_reading(server, request):
+            await _connected(server, 2)
+            with trio.fail_after(5):
+                while server.runtime.tree().children[-1].describe.count("1 connections") == 0:
+                    await trio.sleep(0.02)
+
+
+async def _connected(server: Served, count: int) -> None:
+    """Wait until so many connections are open."""
+    with trio.fail_after(5):
+        while f" {count} connections" not in server.runtime.tree().children[-1].describe:
+            await trio.sleep(0.01)
+
+
+async def test_a_stop_is_in_time_whatever_clients_do() -> None:
+    """Clients that never read an answer or a stream, send half a request, or only connect."""
+    settings = GatewaySettings(stop_grace_s=0.5)
+    async with served(settings) as server:
+        request = await _with_large_runs(server)
+        live = b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        async with (
+            _never_reading(server, request),
+            _never_reading(server, live),
+            _never_reading(server, b""),
+            _never_reading(server, b"GET /v1/stre"),
+            _never_reading(server, HEAD.encode() + b"Content-Length: 9\r\n\r\n{"),
+        ):
+            await _connected(server, 6)
+            for _ in range(40):
+                await server.start("greet", name="x" * 10_000)
+            started = trio.current_time()
+            await server.runtime.system.root.stop_child("gateway")
+            assert trio.current_time() - started < 1.5
+
+
+async def test_a_stop_lets_a_request_in_work_finish_and_ends_what_waits() -> None:
+    async with served() as server:
+        run_id = await server.start()
+        await server.parked(run_id)
+        found: list[tuple[str, int]] = []
+
+        async with trio.open_nursery() as nursery:
+
+            async def poll() -> None:
+                answer = await server.http.get(f"/v1/runs/{run_id}/result?wait=60")
+                found.append(("poll", answer.status_code))
+
+            async def stream() -> None:
+                answer = await server.http.get(f"/v1/runs/{run_id}/stream")
+                assert '"reason":"closing"' in answer.text
+                found.append(("stream", answer.status_code))
+
+            nursery.start_soon(poll)
+            nursery.start_soon(stream)
+            await _connected(server, 2)
+            started = trio.current_time()
+            await server.runtime.system.root.stop_child("gateway")
+            assert trio.current_time() - started < 1
+        assert sorted(found) == [("poll", 503), ("stream", 200)]
