@@ -47,6 +47,7 @@
        ├─ StorageLocked            storage-locked
        ├─ StorageReadOnly          storage-read-only
        ├─ StorageTooNew            storage-too-new
+       ├─ StorageUnavailable       storage-unavailable   it cannot be reached, or written to now
        └─ UnknownOutcome           unknown-outcome       the write may or may not have happened
 
 `code` is stable and travels; `retryable` says whether the same thing, done again unchanged, may
@@ -102,6 +103,7 @@ from aiki_sdk._work_errors import (
     StorageLocked,
     StorageReadOnly,
     StorageTooNew,
+    StorageUnavailable,
     TaskFailed,
     TaskProcessDied,
     TaskTimeout,
@@ -148,6 +150,7 @@ __all__ = [
     "StorageLocked",
     "StorageReadOnly",
     "StorageTooNew",
+    "StorageUnavailable",
     "TaskFailed",
     "TaskProcessDied",
     "TaskTimeout",

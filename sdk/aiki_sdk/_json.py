@@ -91,7 +91,9 @@ def check_written(value: JsonValue, data: bytes) -> None:
         PayloadError: naming the place.
     """
     if _NULL_CHARACTER in data or (
-        data.count(b"[") + data.count(b"{") > DEPTH_MAX and _nests_too_deep(value)
+        len(data) > DEPTH_MAX
+        and data.count(b"[") + data.count(b"{") > DEPTH_MAX
+        and _nests_too_deep(value)
     ):
         check_json(value)
 

@@ -54,7 +54,7 @@ class WorkflowRegistry:
         """
         versions = self._workflows.get(name, {})
         if version is None and versions:
-            return versions[_latest(list(versions))]
+            return versions[latest_version(list(versions))]
         found = versions.get(version) if version is not None else None
         if found is None:
             raise UnknownWorkflow(name, version, self.keys())
@@ -79,7 +79,8 @@ class WorkflowRegistry:
         return isinstance(item, Workflow) and self.get(item.name, item.version) is item
 
 
-def _latest(versions: list[str]) -> str:
+def latest_version(versions: list[str]) -> str:
+    """Return the highest version by semantic versioning; if one is not semantic, the last."""
     matches = [_SEMVER.fullmatch(version) for version in versions]
     if not all(matches):
         return versions[-1]

@@ -300,6 +300,13 @@ class StorageTooNew(StorageError):
     code = "storage-too-new"
 
 
+class StorageUnavailable(StorageError):
+    """The database cannot be reached, or takes no writes now; nothing was written."""
+
+    code = "storage-unavailable"
+    retryable = True
+
+
 class UnknownOutcome(StorageError):
     """A write may or may not have happened; read the journal back before doing anything else."""
 

@@ -1,127 +1,107 @@
 """The client: starts runs and finds them again.
 
 It knows a server only by a `ClientPort`, and turns Python values into wire values and back; it
-keeps no state of its own. All methods work under Trio and, where the port does, under asyncio.
+keeps no state of its own. With a URL it works under Trio and asyncio alike; `SyncClient` is the
+same without either.
 """
 
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import (
-    Any,
-    Literal,
-    ParamSpec,
-    Self,
-    TypeAlias,
-    TypeVar,
-    Unpack,
-    cast,
-    final,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, final, overload
 
 from attrs import evolve
 
-from aiki_sdk._errors import AikiError, InvalidRequest
+from aiki_sdk._errors import InvalidRequest
 from aiki_sdk._ports import Clock
 from aiki_sdk._registry import WorkflowRegistry
 from aiki_sdk._workflow import AnyWorkflow, Workflow
+from aiki_sdk.client._all_updates import AllUpdates
+from aiki_sdk.client._connecting import key_of, port_of, url_of
 from aiki_sdk.client._handle import RunHandle
 from aiki_sdk.client._many_runs import ManyRuns
-from aiki_sdk.client._options import (
-    StartKwargs,
-    StartOptions,
-    StartSpec,
-    build_request,
-    split_options,
+from aiki_sdk.client._run_list import (
+    RunFilters,
+    RunList,
+    run_query,
+    update_query,
+    workflow_name,
 )
-from aiki_sdk.client._run_list import RunFilters, RunList, run_query, workflow_name
 from aiki_sdk.client._sealed_port import SealedPort
 from aiki_sdk.client._start_or_send import StartOrSend
-from aiki_sdk.client._startable import Startable0, Startable1, Startable2, Startable3, Startable4
-from aiki_sdk.client._starter import Starter
+from aiki_sdk.client._starting import Starting
 from aiki_sdk.client._waiting import ambient_monotonic
+from aiki_sdk.client._words import StatusWords
 from aiki_sdk.payload import PayloadCodec
-from aiki_sdk.protocol import (
-    BATCH_MAX,
-    PAGE_SIZE_DEFAULT,
-    ClientPort,
-    Health,
-    Problem,
-    RunInfo,
-    StartResult,
-    WorkflowInfo,
-)
+from aiki_sdk.protocol import PAGE_SIZE_DEFAULT, ClientPort, Health, RunInfo, WorkflowInfo
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    from aiki_sdk.http import HttpSettings
+
 R = TypeVar("R")
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-D = TypeVar("D")
-
-# Named here, for inside the class `list` is the method.
-Started: TypeAlias = list[RunHandle[Any]]
-StartedOrNot: TypeAlias = list[RunHandle[Any] | AikiError]
-StartItem: TypeAlias = StartSpec[Any] | tuple[Any, ...]
-"""What to start: a `StartSpec`, or a tuple of a workflow (or its name) and its arguments."""
 
 
 @final
-class Client(ManyRuns, StartOrSend):
+class Client(Starting, ManyRuns, StartOrSend):
     """A client of one namespace.
 
     ::
 
-        async with Client(port) as client:
+        async with Client("http://localhost:9850") as client:
             handle = await client.start(process_order, Order("o-1", 500), reference_id="order-o-1")
             print(await handle.result())
 
     Every method may raise `Unauthorized` and `Unavailable`. With a reference id it can be repeated.
     """
 
-    __slots__ = ("_known", "_monotonic", "_port")
+    __slots__ = ("_known", "_monotonic", "_port", "api_key", "url")
+
+    url: str | None
+    """Where the server is; None: in this process."""
+
+    api_key: str | None
+    """What opens the server, if it asks for keys."""
 
     def __init__(
         self,
-        port: ClientPort,
+        port: ClientPort | str,
         *,
+        api_key: str | None = None,
         namespace: str | None = None,
         workflows: Iterable[AnyWorkflow] = (),
         clock: Clock | None = None,
         codec: PayloadCodec | None = None,
+        http: "HttpSettings | None" = None,
     ) -> None:
-        """Make a client.
+        """Make a client; nothing is sent yet.
 
         Args:
-            port: the server, such as a runtime in this process offers it.
-            namespace: the namespace that the port is for; given only to make sure.
+            port: the server's URL, such as `http://localhost:9850`; or a port such as a runtime in
+                this process offers it.
+            api_key: what opens a server that asks for keys.
+            namespace: the namespace to work in. Default: that of the port; of a server's URL,
+                `default`.
             workflows: workflows whose code is at hand; results of their runs are converted to
                 their return types, also where a run is got by id.
             clock: for timeouts. Default: Trio's inside Trio, else the machine's.
             codec: encrypts or compresses every payload before it leaves the client; the workers
                 that execute the runs need the same.
+            http: limits, patience and trust of a client with a URL.
 
         Raises:
-            InvalidRequest: if the port is a URL, for this version speaks no HTTP, or if it is for
-                another namespace.
+            InvalidRequest: naming what is not valid, such as a port that is for another namespace.
             DuplicateName: if two workflows have one name and version.
         """
-        given = cast("object", port)
-        if isinstance(given, str):
-            message = (
-                f"Client({given!r}) is not possible: HTTP is not available in this version; "
-                "pass the port of a runtime in this process, or use its `runtime.client`"
-            )
-            raise InvalidRequest(message)
-        if namespace is not None and namespace != port.namespace:
-            message = (
-                f"namespace={namespace!r} is not valid: the port is for {port.namespace!r}; "
-                f"ask the runtime for the port of {namespace!r}"
-            )
-            raise InvalidRequest(message)
-        self._port = port if codec is None else SealedPort(port, codec)
         self._known = WorkflowRegistry(workflows)
         self._monotonic = ambient_monotonic if clock is None else clock.monotonic
+        reached = port_of(
+            port, api_key=api_key, namespace=namespace, http=http, monotonic=self._monotonic
+        )
+        self.url, self.api_key = url_of(reached), key_of(reached)
+        self._port = reached if codec is None else SealedPort(reached, codec)
+
+    def __repr__(self) -> str:
+        where = "in this process" if self.url is None else f"at {self.url}"
+        return f"<client of namespace {self.namespace!r} {where}>"
 
     @property
     def namespace(self) -> str:
@@ -142,139 +122,6 @@ class Client(ManyRuns, StartOrSend):
     async def aclose(self) -> None:
         """Give the port's connections back; runs are not affected."""
         await self._port.aclose()
-
-    # --- Starting ---------------------------------------------------------------------------------
-
-    @overload
-    async def start(
-        self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> RunHandle[R]: ...
-
-    @overload
-    async def start(
-        self, workflow: Startable0[R], /, **options: Unpack[StartKwargs]
-    ) -> RunHandle[R]: ...
-
-    @overload
-    async def start(
-        self, workflow: Startable1[A, R], a: A, /, **options: Unpack[StartKwargs]
-    ) -> RunHandle[R]: ...
-
-    @overload
-    async def start(
-        self, workflow: Startable2[A, B, R], a: A, b: B, /, **options: Unpack[StartKwargs]
-    ) -> RunHandle[R]: ...
-
-    @overload
-    async def start(
-        self, workflow: Startable3[A, B, C, R], a: A, b: B, c: C, /, **options: Unpack[StartKwargs]
-    ) -> RunHandle[R]: ...
-
-    @overload
-    async def start(
-        self,
-        workflow: Startable4[A, B, C, D, R],
-        a: A,
-        b: B,
-        c: C,
-        d: D,
-        /,
-        **options: Unpack[StartKwargs],
-    ) -> RunHandle[R]: ...
-
-    @overload
-    async def start(self, workflow: str, /, *args: Any, **kwargs: Any) -> RunHandle[Any]: ...
-
-    async def start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> RunHandle[Any]:
-        """Start a run of a workflow, and return a handle on it once the start is durable.
-
-        Positional arguments are the workflow's. Keywords that are options of `StartOptions`
-        (`reference_id`, `on_conflict`, `delay`, `at`, `priority`, `pool`, `retry`, `timeout`,
-        `labels`, `version`) are options, all others are the workflow's too. Type checkers accept
-        options beside positional arguments only, up to four; where that is not enough, or where
-        the workflow has a parameter of such a name, say
-        ``client.options(reference_id=...).start(workflow, ...)``.
-
-        By name, all arguments go by name too, as keywords or as one dict:
-        ``client.start("order-processing", {"order": {...}}, version="1.0.0")``.
-
-        Raises:
-            InvalidRequest: naming the option and its value.
-            TypeError: if the arguments do not fit the workflow's signature.
-            PayloadError: naming the parameter and the place in it that cannot be converted.
-            ReferenceConflict: if the reference id names another run and `on_conflict` says so.
-            UnknownWorkflow: if the server knows no such workflow.
-        """
-        options, arguments = split_options(workflow, kwargs)
-        return await self._start(StartSpec(workflow, args, arguments, options))
-
-    def options(self, **options: Unpack[StartKwargs]) -> Starter:
-        """Fix the options of starts: ``client.options(labels=...).start(workflow, x, y=1)``.
-
-        Type checkers check every argument of such a start, keywords included.
-
-        Raises:
-            TypeError: if there is no such option.
-        """
-        return Starter(self._start, StartOptions(**options))
-
-    async def _start(self, spec: StartSpec[Any]) -> RunHandle[Any]:
-        request, code = build_request(spec, self._known)
-        result = await self._port.start(request)
-        return self._handle(result.run_id, code)
-
-    @overload
-    async def start_many(
-        self, items: Iterable[StartItem], *, return_errors: Literal[False] = False
-    ) -> Started: ...
-
-    @overload
-    async def start_many(
-        self, items: Iterable[StartItem], *, return_errors: Literal[True]
-    ) -> StartedOrNot: ...
-
-    async def start_many(
-        self, items: Iterable[StartItem], *, return_errors: bool = False
-    ) -> Started | StartedOrNot:
-        """Start many runs with few requests; each is started, or not, by itself.
-
-        Args:
-            items: tuples ``(workflow, *args)``, or with options
-                ``client.options(...).spec(workflow, *args, **kwargs)``.
-            return_errors: whether to return the errors among the handles instead of raising them.
-
-        Returns:
-            A handle per item, in order.
-
-        Raises:
-            ExceptionGroup: of the errors of all items that were not started; the others were.
-            InvalidRequest: what is wrong with an item; then none was started, and so for the
-                other errors that `start` raises before it asks the server.
-        """
-        made = [build_request(_spec_of(item), self._known) for item in items]
-        started: StartedOrNot = []
-        for first in range(0, len(made), BATCH_MAX):
-            batch = made[first : first + BATCH_MAX]
-            answers = await self._port.start_many([request for request, _ in batch])
-            for (_, code), answer in zip(batch, answers, strict=True):
-                started.append(self._started(answer, code))
-        if return_errors:
-            return started
-        errors = [item for item in started if isinstance(item, AikiError)]
-        if errors:
-            message = f"{len(errors)} of {len(started)} runs were not started"
-            raise ExceptionGroup(message, errors)
-        return [item for item in started if isinstance(item, RunHandle)]
-
-    def _started(
-        self, answer: StartResult | Problem, code: AnyWorkflow | None
-    ) -> RunHandle[Any] | AikiError:
-        if isinstance(answer, Problem):
-            return answer.to_error()
-        return self._handle(answer.run_id, code)
-
-    def _handle(self, run_id: str, code: AnyWorkflow | None) -> RunHandle[Any]:
-        return RunHandle(self._port, run_id, code, self._monotonic)
 
     # --- Finding ----------------------------------------------------------------------------------
 
@@ -365,6 +212,28 @@ class Client(ManyRuns, StartOrSend):
         """
         return await self._port.count(run_query(filters))
 
+    def updates(
+        self,
+        *,
+        run_ids: Iterable[str] = (),
+        workflow: AnyWorkflow | str | Iterable[AnyWorkflow | str] | None = None,
+        status: StatusWords | None = None,
+    ) -> AllUpdates:
+        """Return the updates of all runs of the namespace from now on, as an async iterator.
+
+        Those of one run, from its beginning, are `RunHandle.updates`.
+
+        Args:
+            run_ids: only of these runs, at most 50.
+            workflow: only of runs of this workflow, or of these.
+            status: only those after which a run has this status, or one of these.
+
+        Raises:
+            InvalidRequest: naming the filter and its value.
+            LimitExceeded: of `run_ids`.
+        """
+        return AllUpdates(self._port, update_query(run_ids, workflow, status))
+
     # --- The server -------------------------------------------------------------------------------
 
     async def workflows(self) -> Sequence[WorkflowInfo]:
@@ -374,18 +243,6 @@ class Client(ManyRuns, StartOrSend):
     async def health(self) -> Health:
         """Return how the server is."""
         return await self._port.health()
-
-
-def _spec_of(item: StartItem) -> StartSpec[Any]:
-    if isinstance(item, StartSpec):
-        return item
-    if isinstance(cast("object", item), tuple) and item:
-        return StartSpec(item[0], item[1:])
-    message = (
-        f"{item!r} is not valid in start_many: pass a tuple (workflow, *args), "
-        "or client.options(...).spec(workflow, *args)"
-    )
-    raise InvalidRequest(message)
 
 
 def _run_id(run_id: object) -> str:

@@ -60,6 +60,9 @@ class _Asked:
             here = body.get("name") == self.question.mailbox
             if here and body.get("reference_id") == self.reference_id:
                 self.item = update.seq
+        elif update.seq == self.item and isinstance(reference_id := body.get("reference_id"), str):
+            # A name that the way there gave it, so that it could be repeated.
+            self.reference_id = reference_id
         if update.kind == "question-answered" and body.get("item") == self.item:
             return body
         return None
@@ -155,7 +158,7 @@ class Conversation(ABC):
                 if (await self.info()).id == run_id:
                     raise
             else:
-                after = 0 if receipt.seq is None else receipt.seq
+                after = 0 if receipt.seq is None else receipt.seq - 1
                 return _Asked(question, run_id, receipt.seq, reference_id, after)
 
     async def _read_answer(

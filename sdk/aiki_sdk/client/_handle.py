@@ -208,11 +208,11 @@ class RunHandle(Conversation, Generic[R_co]):
         stream = self._port.updates(info.id, after=info.seq, wait_s=deadline.left_s())
         async with stream as updates:
             async for update in updates:
-                # An end is looked at again, for it may be that of a run that continued as new.
+                # Completion is looked at again, for it may be that of a run that continued as new.
+                if update.status in wanted and update.status is not RunStatus.COMPLETED:
+                    return update.status
                 if update.status.terminal:
                     return None
-                if update.status in wanted:
-                    return update.status
         return None
 
     # --- Talking to it ----------------------------------------------------------------------------
@@ -359,11 +359,11 @@ class RunHandle(Conversation, Generic[R_co]):
     async def _following(self, act: Callable[[str], Awaitable[T]]) -> T:
         """Act on the run, or on the one that goes on in its place if it has ended for that."""
         while True:
+            asked = self._current  # another task may follow it meanwhile
             try:
-                return await act(self._current)
+                return await act(asked)
             except RunEnded:
-                before = self._current
-                if (await self.info()).id == before:
+                if (await self.info()).id == asked:
                     raise
 
 

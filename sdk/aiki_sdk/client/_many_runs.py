@@ -5,7 +5,8 @@ fails never holds up the others. A filter that restricts nothing is refused: tel
 namespace something must be meant, and is then said with `status=`.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any, Final, TypeAlias, TypeVar, Unpack, cast, overload
 
 from attrs import evolve, frozen
@@ -143,7 +144,7 @@ class ManyRuns:
             InvalidRequest: not exactly one of ids, reference ids and filter was given.
         """
         request = _event_request(event, data, event_reference_id)
-        ways = [way for way in (run_ids, reference_ids, filters or None) if way is not None]
+        ways = [way for way in (run_ids, reference_ids, _meant_by(filters)) if way is not None]
         if len(ways) != 1:
             message = (
                 f"multicast of event {request.event!r} was given {len(ways)} of run_ids, "
@@ -153,8 +154,9 @@ class ManyRuns:
         if reference_ids is not None:
             return await self._send_by_reference(request, *reference_ids)
         outcomes: Outcomes = []
-        async for batch in self._batches(run_ids, filters, LIVE):
-            outcomes += await self._send_batch(request, batch)
+        async with aclosing(self._batches(run_ids, filters, LIVE)) as batches:
+            async for batch in batches:
+                outcomes += await self._send_batch(request, batch)
         return outcomes
 
     async def bulk(
@@ -183,24 +185,26 @@ class ManyRuns:
         """
         word = check_word("command", command, ControlCommand)
         request = ControlRequest(command=word, reason=reason)
-        if (run_ids is None) == (not filters):
+        if (run_ids is None) == (_meant_by(filters) is None):
             message = f"bulk({word}) was given no runs: pass either run_ids= or a filter"
             raise InvalidRequest(message)
         outcomes: Outcomes = []
-        async for batch in self._batches(run_ids, filters, _MEANT.get(word, LIVE)):
-            answers = await self._port.control_many(batch, request)
-            for run_id, problem in zip(batch, answers, strict=True):
-                error = None if problem is None else problem.to_error()
-                outcomes.append(BulkOutcome(run_id=run_id, error=error))
+        async with aclosing(self._batches(run_ids, filters, _MEANT.get(word, LIVE))) as batches:
+            async for batch in batches:
+                answers = await self._port.control_many(batch, request)
+                for run_id, problem in zip(batch, answers, strict=True):
+                    error = None if problem is None else problem.to_error()
+                    outcomes.append(BulkOutcome(run_id=run_id, error=error))
         return outcomes
 
     async def _batches(
         self, run_ids: Sequence[str] | None, filters: RunFilters, meant: tuple[RunStatus, ...]
-    ) -> AsyncIterator[Sequence[str]]:
+    ) -> AsyncGenerator[Sequence[str]]:
         """Yield the runs in batches; a run that leaves the filter meanwhile moves no other."""
         if run_ids is not None:
-            for first in range(0, len(run_ids), BATCH_MAX):
-                yield run_ids[first : first + BATCH_MAX]
+            ids = _checked_ids("run_ids", run_ids)
+            for first in range(0, len(ids), BATCH_MAX):
+                yield ids[first : first + BATCH_MAX]
             return
         whole = evolve(run_query(filters), limit=PAGE_SIZE_MAX)
         query: RunQuery | None = whole if whole.status else evolve(whole, status=meant)
@@ -222,9 +226,14 @@ class ManyRuns:
     async def _send_by_reference(
         self, request: SendRequest, workflow: AnyWorkflow | str, reference_ids: Iterable[str]
     ) -> Outcomes:
-        name = cast("str", workflow_name(workflow))
+        name = workflow_name(workflow)
+        if name is None:
+            message = (
+                "reference_ids=(None, …) is not valid: pass the workflow and the reference ids"
+            )
+            raise InvalidRequest(message)
         outcomes: Outcomes = []
-        for reference_id in reference_ids:
+        for reference_id in _checked_ids("reference_ids", reference_ids):
             try:
                 run_id = (await self._port.find(name, reference_id)).id
             except NotFound as error:
@@ -233,6 +242,19 @@ class ManyRuns:
                 (outcome,) = await self._send_batch(request, [run_id])
                 outcomes.append(evolve(outcome, reference_id=reference_id))
         return outcomes
+
+
+def _meant_by(filters: RunFilters) -> RunFilters | None:
+    """Return filters that restrict something; those that were given as None do not."""
+    return None if run_query(filters) == RunQuery() else filters
+
+
+def _checked_ids(name: str, ids: object) -> Sequence[str]:
+    """Return ids, of which a single one is none: its characters would be taken for them."""
+    if isinstance(ids, Sequence) and not isinstance(ids, str | bytes):
+        return cast("Sequence[str]", ids)
+    message = f"{name}={ids!r} is not valid: pass several ids, as a list or tuple"
+    raise InvalidRequest(message)
 
 
 def _event_request(event: Event[Any] | str, data: object, reference_id: str | None) -> SendRequest:

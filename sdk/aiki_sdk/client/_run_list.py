@@ -1,6 +1,6 @@
 """Lists of runs: await one for a page, or iterate over all pages; and what they are filtered by."""
 
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, TypedDict, cast, final
 
@@ -10,7 +10,7 @@ from aiki_sdk._error_info import type_name
 from aiki_sdk._errors import InvalidRequest
 from aiki_sdk._workflow import AnyWorkflow, Workflow
 from aiki_sdk.client._words import StatusWords, check_statuses
-from aiki_sdk.protocol import ClientPort, RunPage, RunQuery, RunSummary
+from aiki_sdk.protocol import ClientPort, RunPage, RunQuery, RunSummary, UpdateQuery
 from aiki_sdk.protocol._requests import check_labels, check_time
 
 _NO_FILTERS: Final[Mapping[str, object]] = {}
@@ -64,6 +64,25 @@ def run_query(filters: RunFilters) -> RunQuery:
         labels=check_labels("labels", filters.get("labels", _NO_FILTERS)),
         created_after=_time("created_after", filters.get("created_after")),
         created_before=_time("created_before", filters.get("created_before")),
+    )
+
+
+def update_query(run_ids: object, workflow: object, status: StatusWords | None) -> UpdateQuery:
+    """Make a query of what `Client.updates` takes.
+
+    Raises:
+        InvalidRequest: naming the filter and its value.
+    """
+    if isinstance(run_ids, str) or not isinstance(run_ids, Iterable):
+        message = f"run_ids={run_ids!r} is not valid: pass several ids, such as a list"
+        raise InvalidRequest(message)
+    one = isinstance(workflow, Workflow | str) or not isinstance(workflow, Iterable)
+    given = (workflow,) if one else cast("Iterable[object]", workflow)
+    names = [workflow_name(item) for item in given]
+    return UpdateQuery(
+        run_ids=tuple(dict.fromkeys(cast("Iterable[str]", run_ids))),
+        workflows=tuple(dict.fromkeys(name for name in names if name is not None)),
+        statuses=check_statuses(status),
     )
 
 

@@ -33,6 +33,8 @@ from aiki_sdk.protocol import (
     StartRequest,
     StartResult,
     Update,
+    UpdateQuery,
+    WatchingPort,
     WorkflowInfo,
 )
 
@@ -138,6 +140,11 @@ class SealedPort:
     ) -> AbstractAsyncContextManager[AsyncIterator[Update]]:
         """Open the stream of a run's updates; each is opened as it is read."""
         return _OpenedUpdates(self, self._port.updates(run_id, after=after, wait_s=wait_s))
+
+    def watch(self, query: UpdateQuery) -> AbstractAsyncContextManager[AsyncIterator[Update]]:
+        """Open a stream of many runs' updates; each is opened as it is read."""
+        watching = cast("WatchingPort", self._port)
+        return _OpenedUpdates(self, watching.watch(query))
 
     def open_update(self, update: Update) -> Update:
         """Return an update, opened."""

@@ -164,8 +164,11 @@ def _key_converters(
             return str(encode_number(value))
 
         def decode_key(text: str) -> Any:
-            number = int(text) if text.lstrip("-").isdecimal() else None
-            if number is None or str(number) != text:
+            try:
+                number = int(text)
+            except ValueError as error:  # no number, or more digits than Python reads
+                raise wrong_json("digits as a key", text) from error
+            if str(number) != text:  # each number has one form
                 raise wrong_json("digits as a key", text)
             return decode_number(number)
 

@@ -61,6 +61,7 @@ class PayloadConverter:
         self._custom: dict[Any, Codec] = {}
         self._codecs: dict[Any, Codec] = {}
         self._compiling: dict[Any, _Later] = {}
+        self._fresh: dict[Any, Codec] = {}  # compiled, but perhaps of parts that will not be
         self._lock = threading.RLock()
 
     def to_json(self, value: object, type_: Any = Any, *, path: str = "value") -> JsonValue:
@@ -135,6 +136,7 @@ class PayloadConverter:
         with self._lock:
             self._custom[cls] = Codec(encode, decode, frozenset(kinds), (cls,), cls.__name__)
             self._codecs.clear()
+            self._fresh.clear()
 
     def codec(self, type_: Any) -> Codec:
         """Return the compiled codec of a type.
@@ -150,15 +152,23 @@ class PayloadConverter:
 
     def _compile_once(self, type_: Any) -> Codec:
         with self._lock:
+            if (fresh := self._fresh.get(type_)) is not None:
+                return fresh
             if (later := self._compiling.get(type_)) is not None:
                 return later.codec()  # the type contains itself
             later = self._compiling[type_] = _Later(type_)
             try:
                 codec = self._compile(type_)
+            except BaseException:
+                # Types that contain this one were compiled for a codec that there will not be.
+                self._fresh.clear()
+                raise
             finally:
                 del self._compiling[type_]
-            later.done = codec
-            self._codecs[type_] = codec
+            later.done = self._fresh[type_] = codec
+            if not self._compiling:
+                self._codecs.update(self._fresh)
+                self._fresh.clear()
             return codec
 
     def _compile(self, type_: Any) -> Codec:

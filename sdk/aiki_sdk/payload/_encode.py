@@ -17,6 +17,8 @@ PAYLOAD_BYTES_MAX: Final = 2 * 1024 * 1024
 PAYLOAD_BYTES_WARN: Final = 256 * 1024
 """From here on a payload is logged: a journal of such is slow to replay long before the limit."""
 
+_SMALL: Final = 1 << 63
+
 _log = logging.getLogger("aiki.payload")
 
 
@@ -55,6 +57,8 @@ def encode_payload(
     """
     json = converter.to_json(value, type_, path=what)
     if json is None or json is True or json is False:
+        return json
+    if type(json) is int and -_SMALL < json < _SMALL:  # the commonest, and never too large
         return json
     data = dumps_finite(json)
     check_written(json, data)

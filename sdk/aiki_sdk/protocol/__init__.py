@@ -1,18 +1,25 @@
 """The wire types: what clients, servers, workers and browsers say to each other."""
 
-from ._port import ClientPort as ClientPort
+from ._definition import (
+    ParameterInfo as ParameterInfo,
+    WorkflowDefinition as WorkflowDefinition,
+    definition_of as definition_of,
+)
+from ._port import ClientPort as ClientPort, WatchingPort as WatchingPort
 from ._requests import (
     BATCH_MAX as BATCH_MAX,
     LABELS_MAX as LABELS_MAX,
     PAGE_SIZE_DEFAULT as PAGE_SIZE_DEFAULT,
     PAGE_SIZE_MAX as PAGE_SIZE_MAX,
     REFERENCE_ID_LENGTH_MAX as REFERENCE_ID_LENGTH_MAX,
+    WATCHED_RUNS_MAX as WATCHED_RUNS_MAX,
     ControlCommand as ControlCommand,
     ControlRequest as ControlRequest,
     ForkRequest as ForkRequest,
     RunQuery as RunQuery,
     SendRequest as SendRequest,
     StartRequest as StartRequest,
+    UpdateQuery as UpdateQuery,
 )
 from ._status import (
     TERMINAL_STATUSES as TERMINAL_STATUSES,
@@ -49,6 +56,7 @@ __all__ = [
     "PAGE_SIZE_MAX",
     "REFERENCE_ID_LENGTH_MAX",
     "TERMINAL_STATUSES",
+    "WATCHED_RUNS_MAX",
     "ClientPort",
     "ControlCommand",
     "ControlRequest",
@@ -61,6 +69,7 @@ __all__ = [
     "OnConflict",
     "OnParentEnd",
     "Outcome",
+    "ParameterInfo",
     "Priority",
     "Problem",
     "RunInfo",
@@ -74,9 +83,13 @@ __all__ = [
     "StartResult",
     "TreeNode",
     "Update",
+    "UpdateQuery",
     "WaitInfo",
     "WaitKind",
+    "WatchingPort",
+    "WorkflowDefinition",
     "WorkflowInfo",
+    "definition_of",
     "from_wire",
     "to_wire",
 ]

@@ -18,7 +18,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ._requests import ControlRequest, ForkRequest, RunQuery, SendRequest, StartRequest
+from ._requests import (
+    ControlRequest,
+    ForkRequest,
+    RunQuery,
+    SendRequest,
+    StartRequest,
+    UpdateQuery,
+)
 from ._views import (
     EventReceipt,
     Health,
@@ -194,5 +201,17 @@ class ClientPort(Protocol):
 
         A port that has connections raises `Unavailable` from then on; one inside the server's
         process has none and works as long as the server does.
+        """
+        ...
+
+
+class WatchingPort(ClientPort, Protocol):
+    """A server that tells of all its runs; one that only reads a file does not."""
+
+    def watch(self, query: UpdateQuery) -> AbstractAsyncContextManager[AsyncIterator[Update]]:
+        """Open a stream of the updates of all runs that a query selects, from now on.
+
+        It has no end. Where updates were missed it raises an error that is `retryable`, and the
+        next read goes on with what happens from then on.
         """
         ...

@@ -19,6 +19,7 @@ from aiki_sdk._errors import InvalidRequest, LimitExceeded
 from aiki_sdk._json import JsonValue
 from aiki_sdk._names import check_name, check_version
 
+from ._definition import WorkflowDefinition
 from ._status import OnConflict, Priority, RunStatus
 
 PAGE_SIZE_DEFAULT: Final = 50
@@ -35,6 +36,9 @@ LABEL_VALUE_LENGTH_MAX: Final = 256
 
 BATCH_MAX: Final = 1_000
 """Starts in one request: one transaction and one answer of reasonable size."""
+
+WATCHED_RUNS_MAX: Final = 50
+"""Runs that one stream may name: where each of them was is in the id of every event."""
 
 _INPUT_HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
@@ -137,6 +141,8 @@ class StartRequest:
         retry: a retry policy in its JSON form.
         timeout_s: seconds that the whole run may take.
         labels: what it can be found by.
+        definition: of the workflow, for a server that knows none of this name and version yet;
+            one that does goes by its own.
     """
 
     workflow: str
@@ -152,6 +158,7 @@ class StartRequest:
     retry: JsonValue = None
     timeout_s: float | None = None
     labels: Mapping[str, str] = Factory(lambda: dict[str, str]())
+    definition: WorkflowDefinition | None = None
 
     def __attrs_post_init__(self) -> None:
         check_name("workflow", self.workflow)
@@ -172,6 +179,11 @@ class StartRequest:
             raise _invalid("retry", self.retry, "pass a retry policy as a JSON object")
         optional_seconds("timeout", self.timeout_s, zero=False)
         check_labels("labels", self.labels)
+        if self.definition is not None:
+            defined = self.definition
+            if (defined.name, defined.version) != (self.workflow, self.version):
+                fix = "pass the definition of the workflow and version that are to be started"
+                raise _invalid("definition", defined.key, fix)
 
 
 @frozen(kw_only=True)
@@ -289,6 +301,38 @@ class RunQuery:
         if self.created_before is not None:
             check_time("created_before", self.created_before)
         check_limit(self.limit)
+
+
+@frozen(kw_only=True)
+class UpdateQuery:
+    """Which updates of a namespace to stream; what is empty does not restrict. All must hold.
+
+    Attributes:
+        run_ids: updates of these runs, at most 50.
+        workflows: of runs of these workflows.
+        statuses: after which a run has one of these.
+    """
+
+    run_ids: tuple[str, ...] = ()
+    workflows: tuple[str, ...] = ()
+    statuses: tuple[RunStatus, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.run_ids) > WATCHED_RUNS_MAX:
+            fix = "watch them with several streams, or all and look which they are"
+            raise LimitExceeded(
+                "the number of runs in one stream", WATCHED_RUNS_MAX, len(self.run_ids), fix
+            )
+        for name in self.workflows:
+            check_name("workflow", name)
+
+    def selects(self, run_id: str, workflow: str, status: RunStatus) -> bool:
+        """Tell whether an update is one of these."""
+        return (
+            (not self.run_ids or run_id in self.run_ids)
+            and (not self.workflows or workflow in self.workflows)
+            and (not self.statuses or status in self.statuses)
+        )
 
 
 def check_limit(limit: object) -> int:

@@ -20,6 +20,7 @@ from aiki_sdk import (
 )
 from aiki_sdk._run import Run
 from tests.unit.sdk.fake_port import FakePort
+from tests.unit.sdk.fake_server import client_over
 
 approve = Question("approve", int, bool)
 
@@ -78,6 +79,30 @@ async def test_asking_stops_at_its_deadline_and_when_it_is_cancelled(
         await handle.ask(approve, 5)
     assert scope.cancelled_caught
     assert port.open_streams == 0
+
+
+@pytest.mark.parametrize("way", ["here", "http"])
+async def test_a_question_is_followed_to_the_run_that_goes_on(way: str) -> None:
+    """Also under the name that the client gave it by itself, so that it could be repeated."""
+    port = FakePort()
+    handle = await client_over(port, way).start(greet, "ann")
+    results: list[bool] = []
+
+    async def ask() -> None:
+        results.append(await handle.ask(approve, 5))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        sent = port.sent[-1][1].reference_id
+        assert (sent is None) == (way == "here")
+        item = port.runs[handle.id].info.seq
+        name = sent or f"continued:{handle.id}:{item}"
+        goes_on = port.continue_as_new(handle.id)
+        port.record(goes_on, "event-accepted", name="?approve", data=6, reference_id="other")
+        item = port.record(goes_on, "event-accepted", name="?approve", data=5, reference_id=name)
+        port.record(goes_on, "question-answered", item=item, answer=True)
+    assert results == [True]
 
 
 async def test_a_stream_that_is_cut_off_is_read_on(autojump_clock: object) -> None:

@@ -13,6 +13,7 @@ import trio.testing
 from aiki_sdk import Client, InvalidRequest, NotFound, Run, RunStatus, Unavailable, workflow
 from aiki_sdk.protocol import HealthStatus, RunPage, RunQuery, StartRequest
 from tests.unit.sdk.fake_port import EPOCH, FakePort
+from tests.unit.sdk.fake_server import client_over
 
 
 @workflow("count-up", "1.0.0")
@@ -25,9 +26,9 @@ def port() -> FakePort:
     return FakePort()
 
 
-@pytest.fixture
-def client(port: FakePort) -> Client:
-    return Client(port)
+@pytest.fixture(params=["here", "http"])
+def client(port: FakePort, request: pytest.FixtureRequest) -> Client:
+    return client_over(port, request.param)
 
 
 async def start_some(client: Client, number: int) -> None:

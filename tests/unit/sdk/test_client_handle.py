@@ -32,6 +32,7 @@ from aiki_sdk import (
 )
 from aiki_sdk.protocol import ControlCommand, ControlRequest, SendRequest
 from tests.unit.sdk.fake_port import FakePort
+from tests.unit.sdk.fake_server import client_over
 
 
 @frozen
@@ -53,9 +54,9 @@ def port() -> FakePort:
     return FakePort()
 
 
-@pytest.fixture
-def client(port: FakePort) -> Client:
-    return Client(port)
+@pytest.fixture(params=["here", "http"])
+def client(port: FakePort, request: pytest.FixtureRequest) -> Client:
+    return client_over(port, request.param)
 
 
 async def start(client: Client) -> RunHandle[Payment]:
@@ -343,7 +344,7 @@ async def test_events_and_commands_go_to_the_run_that_goes_on(
     await handle.send(ping)
     await handle.pause()
 
-    assert port.sent == [(second, SendRequest(event="ping"))]
+    assert [(run_id, request.event) for run_id, request in port.sent] == [(second, "ping")]
     assert port.controls == [(second, ControlRequest(command=ControlCommand.PAUSE))]
 
 

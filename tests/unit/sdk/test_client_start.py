@@ -25,6 +25,7 @@ from aiki_sdk import (
 )
 from aiki_sdk.protocol import BATCH_MAX, OnConflict, Priority, StartRequest
 from tests.unit.sdk.fake_port import FakePort
+from tests.unit.sdk.fake_server import client_over
 
 
 @frozen
@@ -56,18 +57,18 @@ def port() -> FakePort:
     return FakePort()
 
 
-@pytest.fixture
-def client(port: FakePort) -> Client:
-    return Client(port)
+@pytest.fixture(params=["here", "http"])
+def client(port: FakePort, request: pytest.FixtureRequest) -> Client:
+    return client_over(port, request.param)
 
 
 # --- What is sent ---------------------------------------------------------------------------------
 
 
 async def test_a_start_carries_the_workflow_its_input_and_its_own_settings(
-    port: FakePort, client: Client
+    port: FakePort,
 ) -> None:
-    handle = await client.start(process_order, ORDER)
+    handle = await Client(port).start(process_order, ORDER)
 
     assert handle.id == "run_1"
     assert port.requests == [
@@ -276,11 +277,6 @@ async def test_what_is_not_a_workflow_is_refused(client: Client) -> None:
         await start(5)
     with pytest.raises(InvalidRequest, match=r"workflow name 'no spaces'"):
         await start("no spaces")
-
-
-def test_a_url_is_refused_plainly() -> None:
-    with pytest.raises(InvalidRequest, match=r"HTTP is not available in this version"):
-        Client("http://localhost:9850")  # type: ignore[arg-type]
 
 
 def test_another_namespace_than_the_ports_is_refused(port: FakePort) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 from aiki_sdk import Client, ErrorInfo, InvalidRequest, NotFound, RunHandle, RunStatus, Unavailable
 from aiki_sdk.protocol import Update
 from tests.unit.sdk.fake_port import FakePort, FakeStream
+from tests.unit.sdk.fake_server import client_over
 
 
 @pytest.fixture
@@ -21,9 +22,9 @@ def port() -> FakePort:
     return FakePort()
 
 
-@pytest.fixture
-def client(port: FakePort) -> Client:
-    return Client(port)
+@pytest.fixture(params=["here", "http"])
+def client(port: FakePort, request: pytest.FixtureRequest) -> Client:
+    return client_over(port, request.param)
 
 
 async def seqs(handle: RunHandle[Any], after: int | None = None) -> list[int]:
