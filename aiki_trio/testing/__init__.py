@@ -1,6 +1,6 @@
-"""Test kit: a whole system in one test, crashes, replay, and journals as files.
+"""Test kit: a whole system in one test, crashes, replay, journals as files, and the simulator.
 
-Start reading at `_kit.py`. The pytest plugin (`plugin.py`) makes the fixture `aiki` of it.
+Start reading at `_kit.py`; the simulator of whole clusters is `sim/`. The pytest plugin (`plugin.py`) makes the fixture `aiki` of it.
 """
 
 from ._crashes import (
@@ -32,6 +32,17 @@ from ._replay import (
 from ._run import run as run
 from ._tasks import InjectedFailure as InjectedFailure, TaskCall as TaskCall
 from ._world import Done as Done
+from .sim import (
+    Exploration as Exploration,
+    Fault as Fault,
+    SimOptions as SimOptions,
+    SimReport as SimReport,
+    Simulation as Simulation,
+    SimulationFailed as SimulationFailed,
+    TaskAttempt as TaskAttempt,
+    explore as explore,
+    simulate as simulate,
+)
 
 __all__ = [
     "START",
@@ -40,6 +51,8 @@ __all__ = [
     "CrashReport",
     "Done",
     "EndState",
+    "Exploration",
+    "Fault",
     "InjectedFailure",
     "Journal",
     "KillPlan",
@@ -50,10 +63,17 @@ __all__ = [
     "ReplayReport",
     "Scrub",
     "Sending",
+    "SimOptions",
+    "SimReport",
+    "Simulation",
+    "SimulationFailed",
+    "TaskAttempt",
     "TaskCall",
     "crash_everywhere",
+    "explore",
     "export_journal",
     "load_journal",
     "replay",
     "run",
+    "simulate",
 ]

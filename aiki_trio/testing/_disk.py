@@ -20,6 +20,7 @@ from aiki_actors.storage import (
     Change,
     ClaimedRun,
     DueRun,
+    KnownWorkflow,
     ReadyRun,
     RunFilter,
     RunPage,
@@ -158,6 +159,14 @@ class Gate:
                 excluding=excluding,
             )
         )
+
+    async def put_workflows(self, workflows: Sequence[KnownWorkflow]) -> None:
+        """Keep workflows; see `Storage.put_workflows`."""
+        await self._ask(partial(self.storage.put_workflows, workflows))
+
+    async def workflows(self) -> list[KnownWorkflow]:
+        """Return every workflow that is kept."""
+        return await self._ask(self.storage.workflows)
 
     async def size_bytes(self) -> int:
         """Return the size of the database."""

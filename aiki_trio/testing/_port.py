@@ -33,7 +33,7 @@ from aiki_sdk.protocol import (
     WorkflowInfo,
 )
 
-from ._life import Life
+from ._life import Caller
 
 if TYPE_CHECKING:
     from aiki_sdk.protocol import ForkRequest
@@ -41,10 +41,31 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Serving(Protocol):
+    """A runtime, as its clients see it."""
+
+    def port_for(self, namespace: str) -> ClientPort:
+        """Return what a client of a namespace speaks to."""
+        ...
+
+
+class OneLife(Protocol):
+    """A runtime that may be killed."""
+
+    @property
+    def runtime(self) -> Serving:
+        """The runtime."""
+        ...
+
+    def caller(self) -> Caller:
+        """Return a block that ends early, without an error, when the runtime is killed."""
+        ...
+
+
 class Lives(Protocol):
     """Where the present life is to be had."""
 
-    async def present(self) -> Life:
+    async def present(self) -> OneLife:
         """Return the life that takes requests; waits while there is none."""
         ...
 
@@ -156,7 +177,7 @@ class OneLifeUpdates:
     _run_id: str
     _after: int
     _wait_s: float | None
-    _life: Life = field(init=False)
+    _life: OneLife = field(init=False)
     _stream: AbstractAsyncContextManager[AsyncIterator[Update]] = field(init=False)
     _updates: AsyncIterator[Update] = field(init=False)
 

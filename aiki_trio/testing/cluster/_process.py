@@ -65,6 +65,7 @@ class Managed:
     _process: subprocess.Popen[str] | None = field(default=None, init=False)
     _reader: threading.Thread | None = field(default=None, init=False)
     _ready: threading.Event = field(factory=threading.Event, init=False)
+    _asked: bool = field(default=False, init=False)
 
     @property
     def pid(self) -> int:
@@ -90,7 +91,7 @@ class Managed:
         if self.running:
             message = f"{self.name} runs already, as process {self.pid}; stop it first"
             raise RuntimeError(message)
-        self._ready, self.match = threading.Event(), None
+        self._ready, self.match, self._asked = threading.Event(), None, False
         self._process = subprocess.Popen(  # noqa: S603  # commands are this package's own
             list(self.command),
             stdin=subprocess.DEVNULL,
@@ -137,8 +138,9 @@ class Managed:
         self.wait()
 
     def ask_to_stop(self) -> None:
-        """Ask it to end in good order, and do not wait."""
-        if self.running:
+        """Ask it to end in good order, and do not wait; asked again, it is not told twice."""
+        if self.running and not self._asked:
+            self._asked = True
             # To the process alone: how it ends what it started is its own affair.
             os.kill(self.pid, signal.SIGCONT)
             os.kill(self.pid, self.stop_signal)

@@ -1,0 +1,97 @@
+"""What a simulation is like: its size, its faults, and how strange its scheduler is.
+
+By default all of it is drawn from the seed ("swarm testing"): one seed has no partitions but slow
+storage and four workers, the next has one worker that is killed every few seconds. Faults that
+would hide one another are thereby met alone too.
+"""
+
+from __future__ import annotations
+
+import random
+from enum import StrEnum
+from typing import Final
+
+from attrs import frozen
+
+
+class Fault(StrEnum):
+    """What can go wrong in a simulation."""
+
+    WORKER_CRASH = "worker-crash"
+    WORKER_STOP = "worker-stop"
+    SERVER_CRASH = "server-crash"
+    CRASH_AT_CALL = "crash-at-call"
+    LOST_COMMITS = "lost-commits"
+    PARTITION = "partition"
+    ONE_WAY = "one-way-partition"
+    LATE_DELIVERY = "late-delivery"
+    STORAGE_ERRORS = "storage-errors"
+    UNKNOWN_OUTCOME = "unknown-outcome"
+    SLOW_STORAGE = "slow-storage"
+    CLOCK_JUMP = "clock-jump"
+
+
+ALL_FAULTS: Final = tuple(Fault)
+
+
+@frozen(kw_only=True)
+class SimOptions:
+    """How one simulation is set up. Times are virtual seconds.
+
+    Attributes:
+        workers: how many workers there are.
+        runs: about how many runs the random workload starts.
+        safety_s: how long faults happen.
+        liveness_s: how long after the last fault every run has to end.
+        fault_gap_s: mean time between two faults.
+        faults: which faults happen.
+        deferral: how often the scheduler lets a ready task miss a pass, from 0 to below 1.
+        latency_s: the longest delay of one call of a port, without a fault.
+        slots: runs that a worker executes at once.
+        warm: parked runs that a worker keeps in memory.
+        claims_lost_max: claims lost in a row without progress before a run stalls.
+        sweep_s: seconds between two sweeps of the keeper.
+        grace_s: how long a session outlives its connection.
+        skew_s: how far the clock of a server may be from the time of the simulation.
+        rollback_max: commits that a crash of the server may lose, if `LOST_COMMITS` is on.
+
+    """
+
+    workers: int = 2
+    runs: int = 12
+    safety_s: float = 40.0
+    liveness_s: float = 3_600.0
+    fault_gap_s: float = 4.0
+    faults: tuple[Fault, ...] = ()
+    deferral: float = 0.0
+    latency_s: float = 0.01
+    slots: int = 4
+    warm: int = 10
+    claims_lost_max: int = 5
+    sweep_s: float = 2.0
+    grace_s: float = 5.0
+    skew_s: float = 0.0
+    rollback_max: int = 3
+
+    @classmethod
+    def drawn(cls, seed: int | str) -> SimOptions:
+        """Draw options from a seed."""
+        rng = random.Random(f"{seed}/options")  # noqa: S311  (determinism is the point)
+        share = rng.choice([0.0, 0.15, 0.3, 0.3, 0.6, 1.0])
+        faults = tuple(fault for fault in ALL_FAULTS if rng.random() < share)
+        return cls(
+            workers=rng.choice([1, 2, 2, 3, 4]),
+            runs=rng.randint(5, 30),
+            safety_s=rng.choice([15.0, 30.0, 60.0]),
+            fault_gap_s=rng.choice([0.5, 2.0, 5.0, 15.0]),
+            faults=faults,
+            deferral=rng.choice([0.0, 0.0, 0.0, 0.3, 0.6]),
+            latency_s=rng.choice([0.0, 0.001, 0.01, 0.1]),
+            slots=rng.choice([1, 2, 4, 10]),
+            warm=rng.choice([0, 1, 10]),
+            claims_lost_max=rng.choice([2, 5, 50]),
+            sweep_s=rng.choice([0.5, 2.0, 5.0]),
+            grace_s=rng.choice([0.5, 5.0, 15.0]),
+            skew_s=rng.choice([0.0, 0.0, 0.5, 300.0]),
+            rollback_max=rng.randint(1, 5),
+        )

@@ -1,0 +1,271 @@
+"""`simulate` and `explore`: run a whole cluster in one loop, by seed, and hold it to its promises.
+
+One simulation is one Trio run on a clock that skips time, with a scheduler that follows the seed.
+The safety phase has faults; then there are none, and every run has to end. A broken promise ends a
+simulation at once, with the last lines of its trace and the command that shows it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final
+
+import trio
+from attrs import define, field, frozen
+
+from aiki_sdk import AnyWorkflow, Client, RunHandle, WorkflowRegistry
+from aiki_trio.testing._run import run
+
+from ._chance import Chance
+from ._clients import ClientLog, SimPort
+from ._cluster import Cluster
+from ._disk import Disk
+from ._effects import Effects, TaskAttempt
+from ._nemesis import Nemesis
+from ._options import SimOptions
+from ._programs import program
+from ._promises import complaints
+from ._scheduler import deterministic
+from ._trace import Trace
+from ._workload import random_workload
+
+SETTLE_S: Final = 15.0
+"""After the last fault timers have to be punctual from this many seconds on."""
+
+LOGGERS: Final = ("aiki", "aiki_actors")
+"""What the product logs in a simulation is about faults, which are meant: it is switched off."""
+
+Workload = Callable[["Simulation"], Awaitable[None]]
+"""What happens in a simulation: starts runs, sends, waits; asserts what it likes."""
+
+
+class SimulationFailed(AssertionError):
+    """A promise was broken.
+
+    Attributes:
+        seed: shows it again.
+        options: what the simulation was like.
+        promises: which promises, such as `P5`.
+        problems: what was broken, a sentence each.
+
+    """
+
+    def __init__(
+        self,
+        seed: int | str,
+        options: SimOptions,
+        problems: Sequence[tuple[str, str]],
+        trace: Sequence[str],
+        replay: str,
+    ) -> None:
+        self.seed = seed
+        self.options = options
+        self.promises = tuple(dict.fromkeys(promise for promise, _ in problems))
+        self.problems = tuple(what for _, what in problems)
+        lines = [
+            f"seed {seed}: {len(problems)} broken promises",
+            *(f"  {promise}: {what}" for promise, what in problems),
+            f"options: {options}",
+            f"the last {len(trace)} lines of the trace:",
+            *(f"  {line}" for line in trace),
+            f"replay: {replay}",
+        ]
+        super().__init__("\n".join(lines))
+
+
+@frozen
+class SimReport:
+    """What a simulation was that broke no promise.
+
+    Attributes:
+        seed: shows it again.
+        options: what it was like.
+        runs: how many runs there were.
+        entries: how many entries their journals have.
+        commits: how many commits the storage made.
+        attempts: how many attempts of tasks began.
+        seconds: how much virtual time passed.
+        digest: equal for equal simulations.
+
+    """
+
+    seed: int | str
+    options: SimOptions
+    runs: int
+    entries: int
+    commits: int
+    attempts: int
+    seconds: float
+    digest: str
+
+
+@define(eq=False)
+class Simulation:
+    """A simulation that runs; what a workload is given.
+
+    Attributes:
+        seed: what everything is drawn from.
+        options: what it is like.
+        client: a client of the cluster; its handles outlast crashes of the server.
+
+    """
+
+    seed: int | str
+    options: SimOptions
+    workflows: tuple[AnyWorkflow, ...]
+    trace: Trace = field(factory=Trace, init=False)
+    log: ClientLog = field(factory=ClientLog, init=False)
+    disk: Disk = field(init=False)
+    effects: Effects = field(init=False)
+    cluster: Cluster = field(init=False)
+    client: Client = field(init=False)
+    problems: list[tuple[str, str]] = field(factory=lambda: list[tuple[str, str]](), init=False)
+    _chance: Chance = field(init=False)
+    _calm: trio.Event = field(factory=trio.Event, init=False)
+    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with an empty disk."""
+        self._chance = Chance(str(self.seed))
+        self.disk = Disk(self.trace, self.broken)
+        self.effects = Effects(self.disk)
+
+    @property
+    def attempts(self) -> list[TaskAttempt]:
+        """Every attempt of every task so far, in the order in which they began."""
+        return self.effects.attempts
+
+    def random(self, name: str) -> random.Random:
+        """Return the generator of chance with this name."""
+        return self._chance.of(f"workload/{name}")
+
+    def note(self, what: str) -> None:
+        """Add a line to the trace."""
+        self.trace.note("workload", what)
+
+    def broken(self, promise: str, what: str) -> None:
+        """Report a broken promise: the simulation ends at once, and fails."""
+        self.problems.append((promise, what))
+        self.trace.note("BROKEN", f"{promise}: {what}")
+        self._scope.cancel()
+
+    async def calm(self) -> None:
+        """Wait until no more faults happen."""
+        await self._calm.wait()
+
+    async def handle(self, run_id: str) -> RunHandle[Any]:
+        """Return a handle on a run."""
+        return await self.client.get(run_id)
+
+    async def run(self, workload: Workload) -> None:
+        """Run the simulation; see `problems` afterwards."""
+        options = self.options
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                registry = WorkflowRegistry(self.workflows)
+                cluster = self.cluster = Cluster(
+                    options, self._chance, self.trace, self.disk, self.effects, registry, nursery
+                )
+                port = SimPort("default", cluster, cluster, self.log, self._chance.of("client"))
+                self.client = Client(port, workflows=registry, clock=cluster.clock)
+                try:
+                    await self._phases(cluster, nursery, workload)
+                finally:
+                    cluster.close()
+                nursery.cancel_scope.cancel()
+
+    async def _phases(
+        self, cluster: Cluster, nursery: trio.Nursery, workload: Workload
+    ) -> None:
+        options = self.options
+        nursery.start_soon(cluster.keep_server)
+        for index in range(options.workers):
+            nursery.start_soon(cluster.keep_worker, index)
+        nursery.start_soon(self._rage, cluster)
+        with trio.move_on_after(options.safety_s + options.liveness_s) as patience:
+            await workload(self)
+            await self.calm()
+            while any(not oracle.phase.terminal for oracle in self.disk.oracles.values()):
+                await trio.sleep(1.0)
+            # What is still owed between runs is delivered by the second sweep after this.
+            await trio.sleep(4 * options.sweep_s + 2.0)
+        if patience.cancelled_caught:
+            self.problems.append(("P1", f"not at rest {options.liveness_s:g} s after all faults"))
+        with trio.CancelScope(shield=True):
+            self.problems += await complaints(self.disk, self.log, self.effects)
+
+    async def _rage(self, cluster: Cluster) -> None:
+        await Nemesis(cluster, self.options, self._chance.of("nemesis")).rage()
+        self._calm.set()
+        await trio.sleep(SETTLE_S)
+        server = await cluster.present()
+        self.disk.punctual_from = server.runtime.now()
+
+    def report(self, seconds: float) -> SimReport:
+        """Sum it up."""
+        return SimReport(
+            self.seed,
+            self.options,
+            len(self.disk.journals),
+            sum(len(journal) for journal in self.disk.journals.values()),
+            self.disk.commits,
+            len(self.attempts),
+            seconds,
+            self.trace.digest,
+        )
+
+
+def simulate(
+    seed: int | str,
+    workload: Workload | None = None,
+    *,
+    workflows: Iterable[AnyWorkflow] = (),
+    options: SimOptions | None = None,
+    kept: int = 200,
+) -> SimReport:
+    """Run one simulation; a plain function, for plain tests.
+
+    Args:
+        seed: what everything is drawn from.
+        workload: what happens in it; default: random programs, which use every feature.
+        workflows: what the workload starts.
+        options: what it is like; default: drawn from the seed.
+        kept: lines of the trace that a failure shows.
+
+    Raises:
+        SimulationFailed: a promise was broken, or the workload failed.
+
+    """
+    options = options or SimOptions.drawn(seed)
+    given = tuple(workflows)
+    sim = Simulation(seed, options, given if workload is not None else (program,))
+    sim.trace = sim.disk.trace = Trace(kept)
+    seconds = 0.0
+
+    async def main() -> None:
+        nonlocal seconds
+        await sim.run(workload or random_workload)
+        seconds = trio.current_time()
+
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        with deterministic(str(seed), options.deferral):
+            run(main)
+    except Exception as error:  # noqa: BLE001  (whatever fails in a simulation is its verdict)
+        sim.problems.append(("error", "".join(traceback.format_exception(error))))
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+    if sim.problems:
+        raise SimulationFailed(seed, options, sim.problems, sim.trace.lines, replay_command(seed))
+    return sim.report(seconds)
+
+
+def replay_command(seed: int | str) -> str:
+    """Return the command that shows a seed of the random workload again."""
+    return f"python -m aiki_trio.testing.sim --seeds 1 --seed {seed}"
