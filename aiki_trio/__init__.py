@@ -77,6 +77,9 @@ from aiki_sdk import (
     StorageLocked as StorageLocked,
     StorageReadOnly as StorageReadOnly,
     StorageTooNew as StorageTooNew,
+    StorageUnavailable as StorageUnavailable,
+    SyncClient as SyncClient,
+    SyncRunHandle as SyncRunHandle,
     SyncTask as SyncTask,
     SystemClock as SystemClock,
     SystemIds as SystemIds,
@@ -124,6 +127,11 @@ from aiki_sdk import (
 
 from ._runtime import Runtime as Runtime, open_runtime as open_runtime
 from ._settings import RuntimeSettings as RuntimeSettings
+from ._storage_url import (
+    SchemaVersion as SchemaVersion,
+    migrate as migrate,
+    open_storage as open_storage,
+)
 
 __all__ = [
     "CONVERTER",
@@ -192,6 +200,7 @@ __all__ = [
     "RunTimeout",
     "Runtime",
     "RuntimeSettings",
+    "SchemaVersion",
     "SeededIds",
     "SeededRng",
     "Slept",
@@ -204,6 +213,9 @@ __all__ = [
     "StorageLocked",
     "StorageReadOnly",
     "StorageTooNew",
+    "StorageUnavailable",
+    "SyncClient",
+    "SyncRunHandle",
     "SyncTask",
     "SystemClock",
     "SystemIds",
@@ -242,7 +254,9 @@ __all__ = [
     "error_from_wire",
     "input_hash",
     "loads",
+    "migrate",
     "open_runtime",
+    "open_storage",
     "task",
     "task_address",
     "task_context",

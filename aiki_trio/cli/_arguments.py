@@ -14,7 +14,7 @@ from attrs import fields
 
 from aiki_sdk import OnConflict, Priority, RunStatus
 
-from . import _completion, _dev, _doctor, _explain, _runs
+from . import _completion, _dev, _doctor, _explain, _migrate, _runs, _serve, _tree, _work
 from ._command import Command
 from ._completion import SHELLS
 from ._exit import ExitCode
@@ -67,10 +67,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     commands = parser.add_subparsers(dest="group", metavar="COMMAND")
     _add_dev(commands)
+    _add_server(commands)
+    _add_worker(commands)
     _add_start(commands)
     _add_runs(commands)
     _add_explain(commands)
+    _command(commands, "tree", "the live actors, and who supervises whom", _tree.show_tree)
     _add_doctor(commands)
+    _add_migrate(commands)
     _add_record(commands)
     _add_replay(commands)
     _add_completion(commands)
@@ -118,6 +122,22 @@ def _add_dev(commands: Commands) -> None:
     )
     parser.add_argument("module", metavar="MODULE", nargs="?", help="a dotted name or a .py file")
     parser.add_argument("--no-reload", action="store_true", help="do not watch the code")
+
+
+def _add_server(commands: Commands) -> None:
+    meaning = "serve workers and clients; execute nothing"
+    parser = _command(commands, "server", meaning, _serve.serve, "server")
+    parser.add_argument(
+        "--migrate", action="store_true", help="bring the database's schema up to date first"
+    )
+
+
+def _add_worker(commands: Commands) -> None:
+    parser = _command(
+        commands, "worker", "execute a module's workflows for a server", _work.work, "worker"
+    )
+    parser.add_argument("module", metavar="MODULE", nargs="?", help="a dotted name or a .py file")
+    parser.add_argument("--reload", action="store_true", help="start anew when the code changes")
 
 
 def _add_start(commands: Commands) -> None:
@@ -200,6 +220,14 @@ def _add_doctor(commands: Commands) -> None:
         commands, "doctor", "check Python, the database and its runs", _doctor.doctor, "module"
     )
     parser.add_argument("--thorough", action="store_true", help="read through files of any size")
+
+
+def _add_migrate(commands: Commands) -> None:
+    meaning = "bring the database's schema up to date"
+    parser = _command(commands, "migrate", meaning, _migrate.migrate_database)
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit code 1 if it is not up to date"
+    )
 
 
 def _add_record(commands: Commands) -> None:

@@ -1,8 +1,9 @@
-"""The two ways to runs: looking at them, and changing them.
+"""The ways to runs: looking at them, and changing them.
 
-Looking opens the file read-only beside whoever owns it. Changing needs the owner: a runtime that
-serves the control socket is asked; if nobody owns the file, the command opens the runtime itself,
-without a worker, does what it came for and leaves.
+With `url` set, the server there is asked for everything. Without it, looking opens the file
+read-only beside whoever owns it. Changing needs the owner: a runtime that serves the control socket
+is asked; if nobody owns the file, the command opens the runtime itself, without a worker, does what
+it came for and leaves.
 
 Invariant: a command that is its own runtime changes nothing but what it was asked to: it executes
 no run, stalls none and deletes none, for the application's own settings are not known here.
@@ -55,13 +56,25 @@ class Connection:
 
 
 @asynccontextmanager
+async def asking(settings: CliSettings, url: str) -> AsyncGenerator[Client]:
+    """Open a client of a server."""
+    async with Client(url, api_key=settings.api_key, namespace=settings.namespace) as client:
+        yield client
+
+
+@asynccontextmanager
 async def reading(settings: CliSettings) -> AsyncGenerator[Client]:
-    """Open the database for looking at it.
+    """Open a way to look at runs.
 
     Raises:
         NotFound: there is no such file.
         StorageError: it cannot be read.
+        Unavailable: the server does not answer.
     """
+    if settings.url is not None:
+        async with asking(settings, settings.url) as client:
+            yield client
+        return
     async with open_sqlite_reader(settings.database_path) as reader:
         yield Client(ReaderPort(reader, settings.namespace))
 
@@ -69,6 +82,10 @@ async def reading(settings: CliSettings) -> AsyncGenerator[Client]:
 @asynccontextmanager
 async def watching(settings: CliSettings) -> AsyncGenerator[Client]:
     """Open a way to see changes: pushed by a runtime with a control socket, else by looking."""
+    if settings.url is not None:
+        async with asking(settings, settings.url) as client:
+            yield client
+        return
     path = control_path(settings.database_path)
     if await is_served(path):
         yield Client(ControlPort(path, settings.namespace))
@@ -93,6 +110,10 @@ async def changing(
         StorageLocked: a runtime owns the database and serves no control socket.
         InvalidRequest: the module cannot be imported.
     """
+    if settings.url is not None:
+        async with asking(settings, settings.url) as client:
+            yield Connection(client, served=True)
+        return
     path = settings.database_path
     control = control_path(path)
     if await is_served(control):
@@ -165,3 +186,14 @@ async def find_run(client: Client, text: str) -> RunHandle[object]:
 def asserts_are_on() -> bool:
     """Tell whether Python runs without -O: the asserts of this project state its invariants."""
     return sys.flags.optimize == 0
+
+
+def check_asserts() -> None:
+    """Refuse to serve without asserts.
+
+    Raises:
+        InvalidRequest: Python runs with -O.
+    """
+    if not asserts_are_on():
+        message = "python -O is not possible: it removes the asserts that guard every run; leave it"
+        raise InvalidRequest(message)

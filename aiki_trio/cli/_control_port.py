@@ -29,6 +29,7 @@ from aiki_sdk.protocol import (
     SendRequest,
     StartRequest,
     StartResult,
+    TreeNode,
     Update,
     WorkflowInfo,
     from_wire,
@@ -172,6 +173,10 @@ class ControlPort:
     async def health(self) -> Health:
         """Return how the runtime is."""
         return from_wire(await self._call("health"), Health, "result")
+
+    async def tree(self) -> TreeNode:
+        """Return a picture of the runtime's live actor tree."""
+        return from_wire(await self._call("tree"), TreeNode, "result")
 
     async def aclose(self) -> None:
         """Nothing to give back: connections live as long as their request."""

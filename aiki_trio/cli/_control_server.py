@@ -29,9 +29,11 @@ from aiki_sdk.protocol import (
     RunQuery,
     SendRequest,
     StartRequest,
+    TreeNode,
     from_wire,
     to_wire,
 )
+from aiki_trio._gateway_engine import wire_node
 from aiki_trio._runtime import Runtime
 
 from ._wire import Lines
@@ -69,7 +71,12 @@ async def start_control(runtime: Runtime, database: Path) -> None:
     _remove_left_over(path)
     listening = trio.Event()
     runtime.system.root.start_child(
-        ChildSpec("control", lambda: ControlActor(path, runtime.port_for, listening))
+        ChildSpec(
+            "control",
+            lambda: ControlActor(
+                path, runtime.port_for, lambda: wire_node(runtime.tree()), listening
+            ),
+        )
     )
     await listening.wait()
 
@@ -111,6 +118,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "health": lambda port, _p: port.health(),
 }
 UPDATES: Final = "updates"
+TREE: Final = "tree"
 
 
 @define(eq=False)
@@ -120,6 +128,7 @@ class ControlActor(Actor[Never]):
     kind: ClassVar[str] = "control"
     path: Path
     port_for: Callable[[str], ClientPort]
+    tree: Callable[[], TreeNode]
     listening: trio.Event
     answered: int = field(default=0, init=False)
     _listener: trio.SocketListener = field(init=False)
@@ -181,10 +190,13 @@ class ControlActor(Actor[Never]):
         port = self.port_for(_text(request, "namespace"))
         if method == UPDATES:
             await _stream(lines, port, params)
+        elif method == TREE:
+            await lines.send({"result": to_wire(self.tree())})
         elif method in METHODS:
             await lines.send({"result": to_wire(await METHODS[method](port, params))})
         else:
-            message = f"method={method!r} is not valid: use one of {', '.join(METHODS)}, {UPDATES}"
+            there = ", ".join((*METHODS, TREE, UPDATES))
+            message = f"method={method!r} is not valid: use one of {there}"
             raise InvalidRequest(message)
 
 

@@ -24,10 +24,8 @@ from typing import Final
 import trio
 from attrs import define, field
 
-from aiki_sdk import InvalidRequest
-
 from ._command import Command
-from ._connect import asserts_are_on, needed_module
+from ._connect import check_asserts, needed_module
 from ._exit import ExitCode
 from ._modules import Module, find_module
 from ._output import Output
@@ -44,9 +42,7 @@ async def dev(command: Command) -> ExitCode:
     Raises:
         InvalidRequest: there is no module, or Python runs with -O.
     """
-    if not asserts_are_on():
-        message = "python -O is not possible: it removes the asserts that guard every run; leave it"
-        raise InvalidRequest(message)
+    check_asserts()
     settings = command.settings
     module = find_module(needed_module(settings), Path.cwd())
     reload = not command.arguments.no_reload

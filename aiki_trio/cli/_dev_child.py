@@ -7,7 +7,6 @@ when its standard input is closed, which happens when the process that started i
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -26,6 +25,7 @@ from aiki_trio._settings import RuntimeSettings
 from ._connect import needed_module
 from ._control_server import start_control
 from ._exit import ExitCode, exit_code_of, only_error
+from ._logs import log_to_stderr
 from ._modules import load_workflows
 from ._output import Output
 from ._runs import print_update
@@ -45,7 +45,7 @@ def handed_over(argument: str) -> tuple[CliSettings, Output]:
     colour = values.pop("colour") is True
     key = os.environ.get(variable_of("api_key"))
     settings = CliSettings(**values, api_key=key)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+    log_to_stderr(settings.log_level or "warning")
     return settings, Output(sys.stdout, sys.stderr, json=settings.json, colour=colour)
 
 

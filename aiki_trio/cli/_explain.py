@@ -81,7 +81,8 @@ async def explain_run(command: Command) -> ExitCode:
         handle = await find_run(client, command.arguments.run)
         info = await handle.info(follow=False)
         entries = await handle.history()
-    now, served = SystemClock().now(), is_owned(settings.database_path)
+    now = SystemClock().now()
+    served = settings.url is not None or is_owned(settings.database_path)
     text = explanation(Situation(info, entries, now, served))
     if command.output.json:
         command.output.document({"run": to_wire(info), "served": served, "explanation": text})

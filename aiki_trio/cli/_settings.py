@@ -11,6 +11,7 @@ Variables that are not in the table are left alone: the environment belongs to o
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +71,21 @@ class CliSettings:
     )
     host: str = _setting("127.0.0.1", "the address that the server listens on", of="server dev")
     port: int = _setting(9850, "the port that the server listens on", of="server dev")
+    api_keys: str | None = _setting(
+        None, "the keys that the server lets in, by commas; unset: anybody", secret=True
+    )
+    allow_open: bool = _setting(
+        False, "let anybody in on other addresses than the loopback too", of="server dev"
+    )
+    allowed_origins: str = _setting(
+        "", "web pages' origins that browsers may call from, by commas", of="server dev"
+    )
+    on_divergence: Literal["fail", "stall"] | None = _setting(
+        None,
+        "what becomes of a run that its code does not fit any more; unset: stall, for `dev` fail",
+        of="server dev",
+        choices=("fail", "stall"),
+    )
     namespace: str = _setting("default", "the namespace of the runs")
     module: str | None = _setting(
         None, "the workflows' code: a dotted name, or the path of a .py file", of="module"
@@ -88,9 +104,9 @@ class CliSettings:
         "seconds that running tasks have to end at a stop; 30, for `dev` and reloading 5",
         of="dev server worker",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = _setting(
-        "warning",
-        "what is logged",
+    log_level: Literal["debug", "info", "warning", "error"] | None = _setting(
+        None,
+        "what is logged; unset: info, for `dev` warning",
         of="dev server worker",
         choices=("debug", "info", "warning", "error"),
     )
@@ -106,7 +122,7 @@ class CliSettings:
         if path in ("", self.database_url):
             message = (
                 f"database_url={self.database_url!r} is not valid here: a command needs a file "
-                "that it shares with the runtime; use sqlite:///file.db"
+                "that it shares with the runtime; use sqlite:///file.db, or ask a server by url"
             )
             raise InvalidRequest(message)
         return Path(path)
@@ -118,7 +134,18 @@ class CliSettings:
     @property
     def pool_names(self) -> tuple[str, ...]:
         """The pools, one by one."""
-        return tuple(name.strip() for name in self.pools.split(",") if name.strip())
+        return _by_commas(self.pools)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The allowed origins, one by one."""
+        return _by_commas(self.allowed_origins)
+
+    @property
+    def api_key_hashes(self) -> tuple[str, ...]:
+        """The SHA-256 of each key that is let in."""
+        keys = _by_commas(self.api_keys or "")
+        return tuple(hashlib.sha256(key.encode()).hexdigest() for key in keys)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain values, to be handed to another process; without secrets.
@@ -128,8 +155,13 @@ class CliSettings:
         return asdict(self, filter=lambda attribute, _: not attribute.metadata["secret"])
 
 
+def _by_commas(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 SETTING_NAMES: Final = tuple(attribute.name for attribute in fields(CliSettings))
 KINDS: Final[dict[str, type[bool | int | float]]] = {
+    "allow_open": bool,
     "json": bool,
     "port": int,
     "runs_max": int,

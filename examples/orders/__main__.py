@@ -21,6 +21,7 @@ from attrs import evolve, frozen
 
 from aiki_sdk import SystemClock
 
+from .cluster_demo import ClusterDemo
 from .effects import read_lines
 from .evidence import Evidence, Kill, copy_database, read_journals
 from .plan import make_plan
@@ -156,10 +157,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--kill-at", type=float, default=0.5, help="part of the work before it (default: 0.5)"
     )
+    parser.add_argument(
+        "--processes", action="store_true", help="on a server and workers, killed in turn"
+    )
+    parser.add_argument(
+        "--cluster", action="store_true", help="the same with PostgreSQL and Redis, killed too"
+    )
     given = parser.parse_args(arguments)
     if given.orders < 1 or not 0 < given.kill_at < 1:
         parser.error("--orders must be at least 1, and --kill-at between 0 and 1")
     folder = Path(tempfile.mkdtemp(prefix="orders-"))
+    if given.processes or given.cluster:
+        tell = no_news if given.quiet else print
+        demo = ClusterDemo(
+            given.orders,
+            given.seed,
+            folder,
+            postgres=given.cluster,
+            redis=given.cluster,
+            tell=tell,
+        )
+        return conclude(verify(demo.run()), folder, folder)
     database: Path = (given.database or folder / "orders.db").resolve()
     if database.exists():
         parser.error(f"--database {database} exists; name a new file, or remove it")
@@ -167,11 +185,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     effects.unlink(missing_ok=True)
     service = Service(database, effects, given.orders, given.seed, given.quiet)
     report = verify(Demo(service, given.kill_at if given.kill else None, folder).run())
+    return conclude(report, folder, database)
+
+
+def no_news(_line: str) -> None:
+    """Tell nobody."""
+
+
+def conclude(report: Report, folder: Path, kept: Path) -> int:
+    """Print the summary, tidy up if all is proven, and return the exit code."""
     print(summary_of(report))
     if report.holds:
         shutil.rmtree(folder)
         return 0
-    print(f"the database and the log are kept: {database}, {effects}", file=sys.stderr)
+    print(f"what the proofs were made from is kept: {kept}, {folder}", file=sys.stderr)
     return 1
 
 

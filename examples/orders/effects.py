@@ -3,6 +3,8 @@
 It is the second witness beside the journal, and knows nothing of it. Lines are appended with one
 `write` each to a file opened with O_APPEND: what a process wrote before it was killed is there.
 
+A worker process that is told nothing else writes to the file that `ORDERS_EFFECTS` names.
+
 Invariant: the line that says "begin" stands in the file before the task's code does anything.
 """
 
@@ -16,6 +18,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 import trio
 from attrs import asdict, define, evolve, field, frozen
@@ -97,7 +100,10 @@ class EffectLog:
         os.close(self._file)
 
 
+EFFECTS_VARIABLE: Final = "ORDERS_EFFECTS"
+
 _logs: list[EffectLog] = []
+_lock = threading.Lock()
 
 
 @contextmanager
@@ -115,10 +121,11 @@ def recording(path: Path, *, kill_at: int | None = None) -> Generator[EffectLog]
 @contextmanager
 def effect() -> Generator[None]:
     """Note that a task's code begins and how it ends; without a log, do nothing."""
-    if not _logs:
+    log = _current_log()
+    if log is None:
         yield
         return
-    log, context = _logs[-1], current_task()
+    context = current_task()
     log.write(Phase.BEGIN, context)
     try:
         yield
@@ -129,6 +136,14 @@ def effect() -> Generator[None]:
         log.write(Phase.FAILED, context)
         raise
     log.write(Phase.OK, context)
+
+
+def _current_log() -> EffectLog | None:
+    with _lock:
+        named = os.environ.get(EFFECTS_VARIABLE)
+        if not _logs and named:
+            _logs.append(EffectLog(Path(named)))
+        return _logs[-1] if _logs else None
 
 
 def read_lines(path: Path) -> tuple[Line, ...]:

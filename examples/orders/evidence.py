@@ -12,12 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import trio
 from attrs import frozen
 
 import aiki_trio
 from aiki_actors.engine import Call
 from aiki_actors.worker import idempotency_key
-from aiki_sdk import JournalEntry, RunInfo
+from aiki_sdk import Client, JournalEntry, RunInfo
 
 from .effects import Line
 from .plan import Planned
@@ -25,6 +26,8 @@ from .workflows import process_order
 
 OUTCOMES: Final = {"task-succeeded", "task-failed", "attempt-failed"}
 ENDS: Final = {"run-completed", "run-failed", "run-cancelled"}
+READERS: Final = 16
+"""Runs that are read at the same time."""
 DATABASE_FILES: Final = ("", "-wal")
 """What SQLite keeps a database in; the rest is made anew."""
 
@@ -147,15 +150,27 @@ async def read_journals(database: Path, *, until: datetime | None = None) -> dic
         until: leave out what was written after it.
 
     """
-    journals: dict[str, History] = {}
     async with aiki_trio.open_runtime(f"sqlite:///{database}") as runtime:
-        async for summary in runtime.client.list(limit=500):
-            handle = await runtime.client.get(summary.id)
+        return await journals_of(runtime.client, until=until)
+
+
+async def journals_of(client: Client, *, until: datetime | None = None) -> dict[str, History]:
+    """Read every run that a client sees; of each, what was written until then."""
+    journals: dict[str, History] = {}
+    limiter = trio.CapacityLimiter(READERS)
+
+    async def read(run_id: str) -> None:
+        async with limiter:
+            handle = await client.get(run_id)
             entries = await handle.history()
-            journals[summary.id] = History(
-                await handle.info(),
+            journals[run_id] = History(
+                await handle.info(follow=False),
                 tuple(entry for entry in entries if until is None or entry.at <= until),
             )
+
+    async with trio.open_nursery() as nursery:
+        async for summary in client.list(limit=500):
+            nursery.start_soon(read, summary.id)
     return {run_id: journals[run_id] for run_id in sorted(journals)}
 
 

@@ -72,18 +72,21 @@ class Service:
                 nursery.cancel_scope.cancel()
 
 
-async def take_orders(client: Client, plan: Sequence[Planned]) -> None:
-    """Start all orders at once, let the customers act, and wait for every end."""
+async def take_orders(client: Client, plan: Sequence[Planned], pace: float = 1.0) -> None:
+    """Start all orders at once, let the customers act, and wait for every end.
+
+    Done again after a crash or an outage, it goes on where it was.
+    """
     handles = await client.start_many(
         client.options(reference_id=planned.order.id).spec(process_order, planned.order)
         for planned in plan
     )
     async with trio.open_nursery() as nursery:
         for planned, handle in zip(plan, handles, strict=True):
-            nursery.start_soon(be_customer, planned, handle)
+            nursery.start_soon(be_customer, planned, handle, pace)
 
 
-async def be_customer(planned: Planned, handle: RunHandle[Receipt]) -> None:
+async def be_customer(planned: Planned, handle: RunHandle[Receipt], pace: float) -> None:
     """Do what the plan says, unless it was done before the crash, and wait for the order's end."""
     with suppress(RunEnded):
         match planned.fate:
@@ -96,7 +99,7 @@ async def be_customer(planned: Planned, handle: RunHandle[Receipt]) -> None:
             case Fate.EXPIRED:
                 pass
             case Fate.DELIVERED | Fate.DECLINED | Fate.RECALLED:
-                await trio.sleep(planned.acts_after_s)
+                await trio.sleep(planned.acts_after_s * pace)
                 await handle.send(payment_received, planned.payment, reference_id="payment-1")
         if planned.fate is Fate.RECALLED:
             await handle.wait(RunStatus.AWAITING_CHILD)
