@@ -29,6 +29,7 @@ Spread: TypeAlias = dict[str, float]
 Report: TypeAlias = dict[str, object]
 
 ROOT: Final = Path(__file__).parents[2]
+PEERS_DIR: Final = ROOT.parent / "shared" / "bench" / "peers"
 
 
 class RepetitionFailed(Exception):
@@ -45,15 +46,20 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="append the JSON lines to this file as well")
     parser.add_argument("--dir", type=Path, help="where databases are made (default: temporary)")
     parser.add_argument("--peers", action="store_true", help="measure the peers too, with ratios")
-    parser.add_argument("--peers-dir", type=Path, help="folder with the peers' scripts")
+    parser.add_argument(
+        "--peers-dir",
+        type=Path,
+        default=PEERS_DIR,
+        help="folder with the peers' scripts (default: shared/bench/peers beside the checkout)",
+    )
     options = parser.parse_args(argv)
     unknown = sorted(set(options.only.split(",")) - set(WORKLOADS))
     if unknown:
         parser.error(f"--only names {', '.join(unknown)}; there are {names}")
     if options.reps < 1:
         parser.error(f"--reps is {options.reps}; it must be at least 1")
-    if options.peers and options.peers_dir is None:
-        parser.error("--peers needs --peers-dir, the folder with the peers' scripts")
+    if options.peers and not (options.peers_dir / "bench_all.py").exists():
+        parser.error(f"--peers-dir is {options.peers_dir}; the peers' scripts are not there")
     return options
 
 

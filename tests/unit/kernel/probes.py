@@ -59,6 +59,7 @@ class Hooks:
     """What a probe does in its other hooks; nothing by default."""
 
     started: Callable[[Probe], Awaitable[object]] | None = None
+    ending: Callable[[Probe], object] | None = None
     stopping: Callable[[Probe], Awaitable[object]] | None = None
 
 
@@ -93,6 +94,11 @@ class Probe(Actor[object]):
                 raise message
             case _:
                 self.seen.append(message)
+
+    @override
+    def ending(self) -> None:
+        if self.hooks.ending is not None:
+            self.hooks.ending(self)
 
     @override
     async def stopping(self, reason: StopReason) -> None:

@@ -12,6 +12,7 @@ from aiki_actors.kernel import (
     ActorFailed,
     ActorStopped,
     ChildFailure,
+    Restart,
 )
 from tests.unit.kernel.probes import (
     Do,
@@ -42,6 +43,55 @@ async def test_a_background_task_runs_beside_the_handler_and_ends_with_the_actor
         assert await seen(child(app)) == [1]
         await app.root.stop_child("a")
     assert log == ["a started", "background ended", "a stop"]
+
+
+@pytest.mark.parametrize("how", ["stop", "kill", "fail", "cancel"])
+async def test_an_actor_hears_of_its_end_before_its_background_tasks_are_cancelled(
+    how: str,
+) -> None:
+    log: list[str] = []
+
+    async def background() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            log.append("background ended")
+
+    async def begin(p: Probe) -> None:
+        p.context.start_soon(background)
+
+    hooks = Hooks(started=begin, ending=lambda _probe: log.append("ending"))
+    with trio.CancelScope() as scope:
+        async with system(probe(log, restart=Restart.TEMPORARY, hooks=hooks)) as app:
+            ref = child(app)
+            await seen(ref)
+            match how:
+                case "stop":
+                    ref.stop()
+                case "kill":
+                    ref.kill()
+                case "fail":
+                    ref.tell(ValueError())
+                case _:
+                    scope.cancel()
+            await ref.wait_stopped()
+    # Where all is cancelled from outside, the two may hear of it in either order.
+    assert set(log[1:3]) == {"ending", "background ended"}
+    assert how == "cancel" or log[1] == "ending"
+
+
+async def test_an_error_in_the_hook_for_the_end_is_reported_and_the_end_goes_on() -> None:
+    log: list[str] = []
+    failures: list[ChildFailure] = []
+
+    def fail(_probe: Probe) -> None:
+        raise KeyError("lost")
+
+    async with system(probe(log, hooks=Hooks(ending=fail)), failures=failures) as app:
+        await seen(child(app))
+        await app.root.stop_child("a")
+    assert log == ["a started", "a stop"]
+    assert [type(failure.error) for failure in failures] == [KeyError]
 
 
 async def test_a_failing_background_task_is_the_actors_failure() -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 import trio
 
+from aiki_actors.storage.sqlite import _courtesy
 from aiki_actors.storage.sqlite._courtesy import PAUSE_S, Courtesy
 
 
@@ -18,7 +19,10 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return taken
 
 
-async def test_a_busy_loop_pauses_while_a_thread_works_for_it(pauses: list[float]) -> None:
+async def test_a_busy_loop_pauses_while_a_thread_works_for_it(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_courtesy, "PATIENCE_S", 0.0)
     courtesy = Courtesy()
     await trio.lowlevel.checkpoint()
     assert pauses == []
@@ -31,6 +35,30 @@ async def test_a_busy_loop_pauses_while_a_thread_works_for_it(pauses: list[float
     assert taken >= 2
     assert set(pauses) == {PAUSE_S}
     for _ in range(3):
+        await trio.lowlevel.checkpoint()
+    assert len(pauses) == taken
+
+
+async def test_what_is_over_soon_is_not_paused_for(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_courtesy, "PATIENCE_S", 3600.0)
+    with Courtesy().towards_threads():
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+    assert pauses == []
+
+
+async def test_it_leaves_the_loop_with_the_storage(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_courtesy, "PATIENCE_S", 0.0)
+    courtesy = Courtesy()
+    with courtesy.towards_threads():
+        await trio.lowlevel.checkpoint()
+        courtesy.close()
+        courtesy.close()
+        taken = len(pauses)
         await trio.lowlevel.checkpoint()
     assert len(pauses) == taken
 

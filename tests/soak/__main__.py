@@ -1,0 +1,82 @@
+"""A soak of an embedded runtime: `python -m tests.soak --minutes N [--out DIR]`.
+
+Writes `soak.csv`, `soak.json` and `soak.svg` into DIR, and prints a line for each thing measured:
+how much it was, and what a straight line through the last 80 % of it says. The exit code is 1 if
+something grows, or a run did not end as it must.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from .plot import svg
+from .rig import Plan, Recording, soak
+from .samples import HOUR_S, SERIES, Verdict, judge
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long (default: 5)")
+    parser.add_argument("--out", type=Path, default=Path("soak"), help="folder (default: soak)")
+    parser.add_argument("--rate", type=float, default=Plan(0).rate, help="cases a second")
+    parser.add_argument("--fault-every", type=float, default=20.0, help="seconds between faults")
+    parser.add_argument("--seed", default="1", help="of the choices (default: 1)")
+    parser.add_argument(
+        "--samples", type=int, default=300, help="how many samples are taken (default: 300)"
+    )
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.ERROR)
+    out: Path = given.out
+    out.mkdir(parents=True, exist_ok=True)
+    plan = Plan(given.minutes * 60, given.rate, given.fault_every, given.samples, given.seed)
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        recording = trio.run(partial(soak, plan, Path(folder) / "soak.db"))
+    verdicts = [judge(s, recording.times, recording.columns[s.name]) for s in SERIES]
+    write(out, recording, verdicts)
+    for verdict in verdicts:
+        print(verdict)
+    for time_s, what in recording.marks:
+        print(f"at {time_s:6.1f} s: {what}")
+    for problem in recording.problems:
+        print(f"PROBLEM  {problem}")
+    print(f"{recording.columns['ended'][-1]:.0f} cases ended; see {out / 'soak.svg'}")
+    return 0 if not recording.problems and all(v.holds for v in verdicts) else 1
+
+
+def write(out: Path, recording: Recording, verdicts: Sequence[Verdict]) -> None:
+    """Write the samples, the verdicts and the plot."""
+    names = [verdict.series.name for verdict in verdicts]
+    with (out / "soak.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["seconds", *names])
+        columns = [recording.columns[name] for name in names]
+        rows.writerows(zip(recording.times, *columns, strict=True))
+    said = {
+        verdict.series.name: {
+            "holds": verdict.holds,
+            "start": verdict.fit.start,
+            "growth": verdict.fit.growth,
+            "per_hour": verdict.fit.slope * HOUR_S,
+            "per_hour_error": verdict.fit.error * HOUR_S,
+        }
+        for verdict in verdicts
+    }
+    report = {"series": said, "marks": recording.marks, "problems": recording.problems}
+    (out / "soak.json").write_text(json.dumps(report, indent=1))
+    picture = svg(recording.times, recording.columns, verdicts, recording.marks)
+    (out / "soak.svg").write_text(picture)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
