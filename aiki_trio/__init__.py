@@ -4,6 +4,7 @@ from aiki_sdk import (
     CONVERTER as CONVERTER,
     ERRORS_BY_CODE as ERRORS_BY_CODE,
     AikiError as AikiError,
+    AllUpdates as AllUpdates,
     AnyTask as AnyTask,
     AnyWorkflow as AnyWorkflow,
     Ask as Ask,
@@ -126,17 +127,20 @@ from aiki_sdk import (
 )
 
 from ._runtime import Runtime as Runtime, open_runtime as open_runtime
+from ._server import open_server as open_server
 from ._settings import RuntimeSettings as RuntimeSettings
 from ._storage_url import (
     SchemaVersion as SchemaVersion,
     migrate as migrate,
     open_storage as open_storage,
 )
+from ._worker import Worker as Worker
 
 __all__ = [
     "CONVERTER",
     "ERRORS_BY_CODE",
     "AikiError",
+    "AllUpdates",
     "AnyTask",
     "AnyWorkflow",
     "Ask",
@@ -239,6 +243,7 @@ __all__ = [
     "WaitKind",
     "WaitTimeout",
     "WorkError",
+    "Worker",
     "Workflow",
     "WorkflowInfo",
     "WorkflowPort",
@@ -256,6 +261,7 @@ __all__ = [
     "loads",
     "migrate",
     "open_runtime",
+    "open_server",
     "open_storage",
     "task",
     "task_address",

@@ -41,10 +41,10 @@ class RuntimeEngine:
     feed: Feed = field(init=False)
     _ports: dict[str, ClientPort] = field(factory=lambda: dict[str, ClientPort](), init=False)
 
-    @feed.default
-    def _make_feed(self) -> Feed:
+    def __attrs_post_init__(self) -> None:
+        """Make the feed, which costs nothing until somebody reads it."""
         # A claim id is random: no other process of this server has had the same.
-        return Feed(self._runtime.hub, self._runtime.ids.claim_id())
+        self.feed = Feed(self._runtime.hub, self._runtime.ids.claim_id())
 
     def client_port(self, namespace: str) -> ClientPort:
         """Return the port of one namespace's clients."""
@@ -136,6 +136,10 @@ class _Live:
             else Positioned(one.update, one.position)
             for one in await self._updates.next_batch()
         ]
+
+    def position(self) -> str | None:
+        """Return the position behind all that was read; None if more is waiting."""
+        return self._updates.position()
 
     def cursors(self) -> Mapping[str, int]:
         """Return, for the runs read last, the seq of the last update read."""

@@ -5,6 +5,7 @@
     ├─ hub        live updates and waiters for results
     ├─ runs       one actor per active run
     ├─ timers     wakes runs when something of them is due
+    ├─ sessions   of workers in other processes, once those are let in
     ├─ worker     subscriber, executors
     ├─ queue      hands ready runs out to workers
     ├─ watchdog   reports code that blocks the loop
@@ -12,6 +13,8 @@
 
 Everything lives in the tree: leaving the block stops it in the opposite order, and a failure that
 no supervisor could heal leaves the block as one exception.
+
+Length: the parts of one system and how they are put together; each is defined elsewhere.
 """
 
 from __future__ import annotations

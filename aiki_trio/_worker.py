@@ -144,18 +144,10 @@ class Worker:
             DuplicateName: two workflows have one name and version.
 
         """
-        if not isinstance(client, Remote) or (client.url is None and dial is None):
-            message = (
-                f"client={client!r} is not valid for a worker: pass one that was made from the "
-                "server's URL, such as Client('http://localhost:9850')"
-            )
-            raise InvalidRequest(message)
+        server = _checked_client(client, dial)
+        self._registry = _checked_workflows(workflows)
         if max_runs < 1:
             message = f"max_runs={max_runs!r} is not valid: pass 1 or more"
-            raise InvalidRequest(message)
-        self._registry = WorkflowRegistry(workflows)
-        if not len(self._registry):
-            message = "workflows=[] is not valid: pass the workflows that the worker can execute"
             raise InvalidRequest(message)
         self._settings = evolve(
             settings or WorkerSettings(),
@@ -166,9 +158,8 @@ class Worker:
         self._clock = clock or SystemClock()
         self._ids = ids or SystemIds(self._clock)
         self._rng = rng or SystemRng()
-        self._hooks = hooks or WorkerHooks()
-        self._codec = codec
-        self._dial = dial or _dial_of(client)
+        self._hooks, self._codec = hooks or WorkerHooks(), codec
+        self._dial = dial or _dial_of(server)
         self._stop = trio.Event()
         self._failure: AikiError | None = None
         self._system: ActorSystem | None = None
@@ -176,13 +167,14 @@ class Worker:
             WorkerIdentity(
                 worker_id=f"{self._ids.worker_id()}@{host_name(socket.gethostname())}",
                 token=self._ids.claim_id(),
-                namespace=client.namespace,
+                namespace=server.namespace,
                 release=importlib.metadata.version("aiki-trio"),
             ),
             self._registry,
             self._settings.pools,
             self._settings.runs_max,
             self._clock.monotonic,
+            sealed=codec is not None,
         )
 
     @property
@@ -334,6 +326,24 @@ class Worker:
         if self._codec is not None:
             self._remote.inbox = OpeningInbox(made, self._remote, Seal(self._codec))
         return made
+
+
+def _checked_client(client: object, dial: Dial | None) -> Remote:
+    if not isinstance(client, Remote) or (client.url is None and dial is None):
+        message = (
+            f"client={client!r} is not valid for a worker: pass one that was made from the "
+            "server's URL, such as Client('http://localhost:9850')"
+        )
+        raise InvalidRequest(message)
+    return client
+
+
+def _checked_workflows(workflows: Iterable[AnyWorkflow]) -> WorkflowRegistry:
+    registry = WorkflowRegistry(workflows)
+    if not len(registry):
+        message = "workflows=[] is not valid: pass the workflows that the worker can execute"
+        raise InvalidRequest(message)
+    return registry
 
 
 def _dial_of(client: Remote) -> Dial:

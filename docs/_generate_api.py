@@ -22,9 +22,10 @@ import attrs
 
 from aiki_actors.engine import EngineLimits
 from aiki_actors.server import KeeperSettings, TimerSettings
-from aiki_actors.storage import SqliteSettings
+from aiki_actors.storage import PostgresSettings, SqliteSettings
 from aiki_actors.worker import WorkerSettings
 from aiki_sdk import AikiError
+from aiki_sdk.http import HttpSettings
 from aiki_trio import RuntimeSettings
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -43,6 +44,8 @@ SETTINGS: Final[tuple[tuple[type, str, str], ...]] = (
     (KeeperSettings, "aiki_actors.server", "keeper"),
     (TimerSettings, "aiki_actors.server", "timers"),
     (SqliteSettings, "aiki_actors.storage", "sqlite"),
+    (PostgresSettings, "aiki_actors.storage", "postgres"),
+    (HttpSettings, "aiki_sdk.http", ""),
 )
 
 # --- Reading the source ---------------------------------------------------------------------------
@@ -290,6 +293,7 @@ def settings_page() -> str:
         GENERATED,
         "",
         "Pass one `RuntimeSettings` to `open_runtime`; every part of it is an object of its own.",
+        "`HttpSettings` are those of a client: `Client(url, http=HttpSettings(…))`.",
         "Names that end in `_s` are seconds, in `_bytes` bytes. The command",
         "line has [settings of its own](cli.md#settings).",
     ]

@@ -23,8 +23,8 @@ Places in the code at which a process can be told to die. They are there for the
 function, some 20 ns.
 
 ```bash
-AIKI_FAULT=task.done:3 python my_program.py  # SIGKILL at the third passing
-AIKI_FAULT=commit.done:1:stop python my_program.py
+AIKI_FAULT=task.done:3 python -m examples.embedded  # SIGKILL at the third passing
+AIKI_FAULT=commit.done:1:stop python -m examples.embedded
 ```
 
 The variable is `<point>:<n>[:<action>]`; several of these may stand in it, with commas between.

@@ -1,6 +1,7 @@
 """Test kit: a whole system in one test, crashes, replay, journals as files, and the simulator.
 
-Start reading at `_kit.py`; the simulator of whole clusters is `sim/`. The pytest plugin (`plugin.py`) makes the fixture `aiki` of it.
+Start reading at `_kit.py`; the simulator of whole clusters is `sim/`. The pytest plugin
+(`plugin.py`) makes the fixture `aiki` of the kit.
 """
 
 from ._crashes import (

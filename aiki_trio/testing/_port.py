@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
 from attrs import define, field
 
@@ -30,6 +30,8 @@ from aiki_sdk.protocol import (
     StartRequest,
     StartResult,
     Update,
+    UpdateQuery,
+    WatchingPort,
     WorkflowInfo,
 )
 
@@ -156,6 +158,10 @@ class OutlastingPort:
         """Open the stream of a run's updates; it ends with the life, and may be opened again."""
         return OneLifeUpdates(self, run_id, after, wait_s)
 
+    def watch(self, query: UpdateQuery) -> OneLifeWatch:
+        """Open a stream of many runs' updates; a kill is told, and the next read goes on."""
+        return OneLifeWatch(self, query)
+
     async def workflows(self) -> Sequence[WorkflowInfo]:
         """Return the workflows that are registered."""
         return await self._ask(lambda port: port.workflows())
@@ -208,3 +214,48 @@ class OneLifeUpdates:
         with self._life.caller():
             return await self._updates.__anext__()
         raise StopAsyncIteration
+
+
+@define(eq=False)
+class OneLifeWatch:
+    """The updates of many runs, one life after the other."""
+
+    _port: OutlastingPort
+    _query: UpdateQuery
+    _life: OneLife = field(init=False)
+    _stream: AbstractAsyncContextManager[AsyncIterator[Update]] = field(init=False)
+    _updates: AsyncIterator[Update] = field(init=False)
+
+    async def __aenter__(self) -> Self:
+        """Subscribe, at whichever life lives long enough for that."""
+        while True:
+            self._life = await self._port.lives.present()
+            with self._life.caller():
+                port = self._life.runtime.port_for(self._port.namespace)
+                self._stream = cast("WatchingPort", port).watch(self._query)
+                self._updates = await self._stream.__aenter__()
+                return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Watch no more."""
+        await self._stream.__aexit__(kind, error, traceback)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Update:
+        """Return the next update.
+
+        Raises:
+            Unavailable: the runtime was killed, and what happened meanwhile was missed.
+        """
+        with self._life.caller():
+            return await self._updates.__anext__()
+        await self.__aenter__()
+        message = "the runtime was killed, so that updates may have been missed; read on"
+        raise Unavailable(message, details={"missed": True})

@@ -383,12 +383,16 @@ def _consumed(execution: Execution) -> int:
 
 def recorded_outcome(journal: Journal) -> ReplayOutcome | None:
     """Return how the run ended; None if it had not when its journal was exported."""
-    match journal.entries[-1].body:
-        case e.RunCompleted(output):
-            return ReplayOutcome(RunStatus.COMPLETED, output)
-        case e.RunFailed(error):
-            return ReplayOutcome(RunStatus.FAILED, error=error)
-        case e.RunCancelled():
-            return ReplayOutcome(RunStatus.CANCELLED)
-        case _:
-            return None
+    for entry in reversed(journal.entries):
+        match entry.body:
+            case e.RunCompleted(output):
+                return ReplayOutcome(RunStatus.COMPLETED, output)
+            case e.RunFailed(error):
+                return ReplayOutcome(RunStatus.FAILED, error=error)
+            case e.RunCancelled():
+                return ReplayOutcome(RunStatus.CANCELLED)
+            case e.RunForked() | e.RunWatched() | e.ChildEnded():
+                continue  # these may follow an end
+            case _:
+                return None
+    return None

@@ -9,7 +9,12 @@ from ._engine import (
     StreamStart as StreamStart,
     WorkerInfo as WorkerInfo,
 )
-from ._settings import HOST as HOST, PORT as PORT, GatewaySettings as GatewaySettings
+from ._settings import (
+    HOST as HOST,
+    PORT as PORT,
+    GatewaySettings as GatewaySettings,
+    key_hash as key_hash,
+)
 from ._start import Bound as Bound, start_gateway as start_gateway
 
 __all__ = [
@@ -24,5 +29,6 @@ __all__ = [
     "StreamFilter",
     "StreamStart",
     "WorkerInfo",
+    "key_hash",
     "start_gateway",
 ]

@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Protocol, cast
 
+import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Response, Websocket, websocket
 from quart_trio import QuartTrio
@@ -24,7 +25,7 @@ from aiki_sdk import AikiError, NotFound
 
 from ._engine import Engine
 from ._gate import Gate, problem_reply
-from ._live_socket import serve_live_socket
+from ._live_socket import GOING_AWAY, JsonSocket, cancel_after, serve_live_socket
 from ._problems import HttpError, refused
 from ._routes import Access
 
@@ -93,9 +94,7 @@ def _aiki_problem(error: AikiError) -> Response:
 
 def _response(error: HttpError | AikiError) -> Response:
     reply = problem_reply(error)
-    return Response(
-        reply.body, reply.status, dict(reply.headers), content_type=reply.content_type
-    )
+    return Response(reply.body, reply.status, dict(reply.headers), content_type=reply.content_type)
 
 
 def _admit(gate: Gate) -> tuple[Websocket, str]:
@@ -120,7 +119,7 @@ async def _live_socket(gate: Gate) -> Response | None:
     except (HttpError, AikiError) as error:
         return _response(error)
     with gate.counted_stream():
-        await serve_live_socket(gate, socket, namespace)
+        await serve_live_socket(gate, cast("JsonSocket", socket), namespace)
     return None
 
 
@@ -135,5 +134,10 @@ async def _worker_socket(gate: Gate) -> Response | None:
         return _response(error)
     worker_socket = cast("_WorkerSocket", importlib.import_module(module))
     with gate.counted_stream():
-        await worker_socket.serve_worker(gate.engine, socket)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_after, gate.closing, nursery.cancel_scope)
+            await worker_socket.serve_worker(gate.engine, socket)
+            nursery.cancel_scope.cancel()
+    if gate.closing.is_set():
+        await socket.close(GOING_AWAY, "the server is stopping; come back")
     return None

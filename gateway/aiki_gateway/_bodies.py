@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from attrs import frozen
 
 from aiki_sdk import JsonValue
@@ -31,11 +30,22 @@ class SendBody:
 
 
 @frozen(kw_only=True)
-class ControlBody:
-    """Why, for `cancel`, `terminate` and `pause`; which sleep ends, for `wake`."""
+class ReasonBody:
+    """Why it is done; kept in the journal."""
 
     reason: str | None = None
+
+
+@frozen(kw_only=True)
+class WakeBody:
+    """Which sleep ends, by name; without one, that which ends first."""
+
     sleep: str | None = None
+
+
+@frozen(kw_only=True)
+class EmptyBody:
+    """Nothing needs to be said."""
 
 
 @frozen
@@ -128,4 +138,3 @@ class Alive:
     """The process answers."""
 
     status: str
-

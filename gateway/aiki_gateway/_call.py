@@ -6,6 +6,7 @@ back is a `Reply`, or, for a live stream, what it wrote to its `StreamOut`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
@@ -16,10 +17,10 @@ from attrs import define, field, frozen
 
 from aiki_sdk import InvalidRequest, JsonValue
 from aiki_sdk._json import dumps
-from aiki_sdk.protocol import ClientPort, from_wire, to_wire
+from aiki_sdk.protocol import ClientPort, Update, to_wire
 
 from ._engine import Engine
-from ._fields import read_body
+from ._fields import checked, read_body
 from ._metrics import Metrics
 from ._settings import GatewaySettings
 
@@ -86,6 +87,35 @@ class StreamOut(Protocol):
         ...
 
 
+@define(eq=False)
+class UpdateTexts:
+    """Updates as JSON, written once for all who watch.
+
+    The same update is sent to every subscriber within moments, so that the last few are kept.
+    """
+
+    kept_max: int = 512
+    bytes_max: int = 8 * 1024 * 1024
+    _bytes: int = field(default=0, init=False)
+    _texts: OrderedDict[int, tuple[Update, bytes]] = field(
+        factory=lambda: OrderedDict[int, tuple[Update, bytes]](), init=False
+    )
+
+    def of(self, update: Update) -> bytes:
+        """Return an update as JSON."""
+        found = self._texts.get(id(update))
+        if found is not None:
+            return found[1]
+        data = dumps(to_wire(update))
+        # The update is held too, so that nothing else can have its id.
+        self._texts[id(update)] = (update, data)
+        self._bytes += len(data)
+        while len(self._texts) > self.kept_max or self._bytes > self.bytes_max:
+            _, (_, old) = self._texts.popitem(last=False)
+            self._bytes -= len(old)
+        return data
+
+
 @frozen(eq=False)
 class Facts:
     """What handlers may know of the gateway itself.
@@ -94,11 +124,13 @@ class Facts:
         metrics: what it counts.
         closing: set when it stops: what waits, ends then.
         openapi: the OpenAPI document, as JSON.
+        texts: updates as JSON.
     """
 
     metrics: Metrics
     closing: trio.Event
     openapi: Callable[[], bytes]
+    texts: UpdateTexts
 
 
 @define(eq=False)
@@ -121,7 +153,7 @@ class Call:
     headers: Mapping[str, str]
     body: JsonValue = None
     has_body: bool = False
-    _params: Mapping[str, Param] = field(factory=lambda: dict[str, Param]())
+    params: Mapping[str, Param] = field(factory=lambda: dict[str, Param]())
 
     @property
     def port(self) -> ClientPort:
@@ -144,7 +176,7 @@ class Call:
             if fill is None:
                 message = "the request has no body; send a JSON object"
                 raise InvalidRequest(message)
-            return from_wire(dict(fill), cls, "body")
+            return checked(dict(fill), cls, "body")
         return read_body(self.body, cls, fill)
 
     def text(self, name: str) -> str | None:
@@ -173,7 +205,7 @@ class Call:
 
     def _one(self, name: str) -> Scalar | None:
         values = self.query.get(name)
-        return None if not values else read_param(self._params[name], values[0])
+        return None if not values else read_param(self.params[name], values[0])
 
     def idempotent(self, reference_id: str | None) -> str | None:
         """Return the reference id of a request: its own, or one made of its idempotency key.

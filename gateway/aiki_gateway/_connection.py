@@ -3,7 +3,7 @@
 Hypercorn's own connection shields what it sends from cancellation and gives it no time limit, so
 that a client which never reads holds up the request, and a stop, for ever; and an exception in one
 connection ends the server. Here every write has a deadline, a broken connection ends everything
-that it had started and nothing else, and a stop can end it at any time.
+that it had started and nothing else, and `abort` ends it at any time.
 
 Invariant: when `run` returns, no task of the connection is left and its socket is closed.
 """
@@ -14,7 +14,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import trio
 from attrs import define, field
@@ -28,7 +28,6 @@ from hypercorn.typing import (
     Scope,
     TaskGroup as TaskGroupProtocol,
 )
-from typing_extensions import Self
 
 from ._http11 import Http11
 from ._settings import GatewaySettings
@@ -105,9 +104,9 @@ class _Tasks:
 
     async def __aexit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         """Nothing: the connection owns the nursery."""
 
@@ -123,17 +122,18 @@ class Connection:
     _stream: trio.SocketStream
     idle: bool = field(default=True, init=False)
     _reading: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _writing: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _sending: trio.Lock = field(factory=trio.Lock, init=False)
     _closed: bool = field(default=False, init=False)
     _protocol: Http11 = field(init=False)
-    _nursery: trio.Nursery = field(init=False)
+    _everything: trio.CancelScope = field(factory=trio.CancelScope, init=False)
 
     async def run(self) -> None:
         """Serve the connection until one side closes it, or this is cancelled."""
         try:
             address = self._stream.socket.getpeername()
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self._everything = nursery.cancel_scope
                 tasks = _Tasks(nursery)
                 group: TaskGroupProtocol = tasks
                 self._protocol = Http11(
@@ -161,6 +161,11 @@ class Connection:
         """Close the connection if no request is being answered on it."""
         if self.idle:
             self._reading.cancel()
+
+    def abort(self) -> None:
+        """End the connection and all that it had started at once."""
+        self._everything.cancel()
+        self._writing.cancel()
 
     async def _read(self) -> None:
         with self._reading as scope:
@@ -190,15 +195,19 @@ class Connection:
                 raise AssertionError(message)
 
     async def _send(self, data: bytes) -> None:
+        """Send data whole, also when whoever sends it is cancelled; `abort` ends it."""
         async with self._sending:
             if self._closed:
                 return
             sent = False
             try:
                 for start in range(0, len(data), SEND_BYTES):
-                    with trio.move_on_after(self._settings.send_timeout_s) as scope:
+                    if start:  # what is long must not hold its sender for as long as it likes
+                        await trio.lowlevel.checkpoint_if_cancelled()
+                    deadline = trio.current_time() + self._settings.send_timeout_s
+                    with trio.CancelScope(shield=True, deadline=deadline) as self._writing:
                         await self._stream.send_all(data[start : start + SEND_BYTES])
-                    if scope.cancelled_caught:
+                    if self._writing.cancelled_caught:
                         break
                 else:
                     sent = True
@@ -206,9 +215,9 @@ class Connection:
                 # The client has gone; what it asked for goes with it, below.
                 pass
             finally:
-                if not sent:  # also when cancelled: half of a message may be out
+                if not sent:  # half of a message may be out
                     self._closed = True
-                    self._nursery.cancel_scope.cancel()
+                    self._everything.cancel()
 
     async def _close(self) -> None:
         """Say that nothing more comes, and let the reader see what the client still says."""

@@ -15,7 +15,15 @@ from aiki_sdk.protocol import (
     SendRequest,
 )
 
-from ._bodies import BulkAnswer, BulkAnswers, BulkBody, ControlBody, SendBody
+from ._bodies import (
+    BulkAnswer,
+    BulkAnswers,
+    BulkBody,
+    EmptyBody,
+    ReasonBody,
+    SendBody,
+    WakeBody,
+)
 from ._call import Call, Reply, json_reply
 from ._problems import problem_of
 from ._routes import Handler
@@ -42,12 +50,28 @@ async def _send(call: Call, *, question: bool) -> Reply:
     return json_reply(await call.port.send(call.run_id, request))
 
 
+def control_body(command: ControlCommand) -> type[ReasonBody | WakeBody | EmptyBody]:
+    """Return what the body of a command is."""
+    match command:
+        case ControlCommand.CANCEL | ControlCommand.TERMINATE | ControlCommand.PAUSE:
+            return ReasonBody
+        case ControlCommand.WAKE:
+            return WakeBody
+        case ControlCommand.RESUME | ControlCommand.REQUEUE | ControlCommand.RETRY:
+            return EmptyBody
+
+
 def control(command: ControlCommand) -> Handler:
     """Return the handler of one command."""
+    body_type = control_body(command)
 
     async def handle(call: Call) -> Reply:
-        body = call.read(ControlBody, fill={})
-        request = ControlRequest(command=command, reason=body.reason, sleep=body.sleep)
+        body = call.read(body_type, fill={})
+        request = ControlRequest(
+            command=command,
+            reason=body.reason if isinstance(body, ReasonBody) else None,
+            sleep=body.sleep if isinstance(body, WakeBody) else None,
+        )
         await call.port.control(call.run_id, request)
         return Reply(204)
 

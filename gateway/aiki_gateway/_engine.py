@@ -94,6 +94,10 @@ class LiveStream(Protocol):
         """
         ...
 
+    def position(self) -> str | None:
+        """Return the position behind all that was read; None if more is waiting."""
+        ...
+
     def cursors(self) -> Mapping[str, int]:
         """Return, for the runs of which updates were read last, the seq of the last one."""
         ...

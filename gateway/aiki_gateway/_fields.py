@@ -15,7 +15,7 @@ from typing import TypeVar, Union
 
 import attrs
 
-from aiki_sdk import InvalidRequest, JsonValue
+from aiki_sdk import InvalidRequest, JsonValue, PayloadError
 from aiki_sdk.protocol import from_wire
 
 T = TypeVar("T")
@@ -31,7 +31,23 @@ def read_body(json: JsonValue, cls: type[T], fill: Mapping[str, JsonValue] | Non
         message = f"body is not valid: send a JSON object, not {_kind(json)}"
         raise InvalidRequest(message)
     refuse_unknown(json, cls, "body")
-    return from_wire({**fill, **json} if fill else json, cls, "body")
+    return checked({**fill, **json} if fill else json, cls, "body")
+
+
+def checked(json: JsonValue, cls: type[T], what: str) -> T:
+    """Read a wire value; what its class refuses itself is told in the words of the class.
+
+    Raises:
+        InvalidRequest: naming the place that does not fit, or as the class has it.
+    """
+    try:
+        return from_wire(json, cls, what)
+    except PayloadError as error:
+        cause = error.__cause__
+        refusal = None if cause is None else cause.__cause__
+        if isinstance(refusal, InvalidRequest):
+            raise refusal from error
+        raise
 
 
 def refuse_unknown(json: JsonValue, type_: object, path: str) -> None:

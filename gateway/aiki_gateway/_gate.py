@@ -20,7 +20,7 @@ from aiki_sdk import AikiError, LimitExceeded, NotFound, Unavailable
 from aiki_sdk._json import dumps
 from aiki_sdk.protocol import to_wire
 
-from ._call import JSON, Call, Facts, Reply, read_query
+from ._call import JSON, Call, Facts, Reply, UpdateTexts, read_query
 from ._engine import Engine
 from ._guard import Guard
 from ._http_out import HttpOut
@@ -33,6 +33,13 @@ from ._settings import GatewaySettings
 from ._strict_json import strict_json
 
 LOGGER: Final = logging.getLogger("aiki.gateway")
+_REQUEST_HEADERS: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Aiki-Namespace",
+)
 NAMESPACE_DEFAULT: Final = "default"
 PATH_PART_LENGTH_MAX: Final = 256
 
@@ -90,6 +97,7 @@ class Gate:
     metrics: Metrics
     rate: RateLimiter
     closing: trio.Event = field(factory=trio.Event)
+    texts: UpdateTexts = field(factory=UpdateTexts)
     _openapi: bytes = field(default=b"", init=False)
 
     def openapi(self) -> bytes:
@@ -113,6 +121,8 @@ class Gate:
         methods, path = self.router.find(scope["path"])
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         route = methods.get(method)
+        if route is not None and route.stream is not None and scope["method"] == "HEAD":
+            route = None  # it would be silent for ever
         self.metrics.in_flight += 1
         try:
             try:
@@ -172,8 +182,7 @@ class Gate:
                     ("access-control-allow-methods", allowed),
                     (
                         "access-control-allow-headers",
-                        "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, "
-                        "Aiki-Namespace",
+                        ", ".join(_REQUEST_HEADERS),
                     ),
                     ("access-control-max-age", "600"),
                 ),
@@ -193,12 +202,14 @@ class Gate:
         self.guard.check(headers, route.access)
         _check_path(path)
         query = read_query(scope["query_string"], route.params)
+        namespace = _namespace(headers, query)
+        self.engine.client_port(namespace)  # refuses a name that none can have
         body = await self._body(route, headers, incoming)
         call = Call(
             self.engine,
             self.settings,
-            Facts(self.metrics, self.closing, self.openapi),
-            _namespace(headers, query),
+            Facts(self.metrics, self.closing, self.openapi, self.texts),
+            namespace,
             path,
             query,
             headers,
@@ -216,9 +227,7 @@ class Gate:
             message = f"no answer within {self.settings.response_timeout_s} s; try again"
             raise Unavailable(message)
 
-    async def _body(
-        self, route: Route, headers: Mapping[str, str], incoming: _Incoming
-    ) -> bytes:
+    async def _body(self, route: Route, headers: Mapping[str, str], incoming: _Incoming) -> bytes:
         """Read the body, if the route takes one.
 
         Raises:
@@ -264,7 +273,7 @@ class Gate:
             except Exception as error:
                 LOGGER.exception("%s failed", route.operation)
                 reply = problem_reply(_hidden(error))
-            # From here on it ends by itself: to cancel what is half sent would break the connection.
+            # From here on it ends by itself: cancelling what is half sent would break the rest.
             watching.cancel()
             if reply is not None and not out.opened:
                 await out.reply(reply)
@@ -278,18 +287,18 @@ class Gate:
             Unavailable: the gateway stops.
         """
         assert route.handler is not None, f"{route.operation} has a handler"
-        reply: Reply | None = None
+        found: list[Reply] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_after, self.closing.wait, nursery.cancel_scope)
             try:
-                reply = await route.handler(call)
+                found.append(await route.handler(call))
             except (HttpError, AikiError) as error:
-                reply = problem_reply(error)
+                found.append(problem_reply(error))
             nursery.cancel_scope.cancel()
-        if reply is None:
-            message = "the server is stopping; ask again"
-            raise Unavailable(message)
-        return reply
+        if found:
+            return found[0]
+        message = "the server is stopping; ask again"
+        raise Unavailable(message)
 
     async def _stream(self, handler: StreamHandler, call: Call, out: HttpOut) -> None:
         self.check_streams()
@@ -316,9 +325,7 @@ class Gate:
         finally:
             self.metrics.streams -= 1
 
-    async def _tell(
-        self, out: HttpOut, incoming: _Incoming, error: HttpError | AikiError
-    ) -> None:
+    async def _tell(self, out: HttpOut, incoming: _Incoming, error: HttpError | AikiError) -> None:
         """Send a problem, if nothing was sent yet."""
         if out.opened:
             return

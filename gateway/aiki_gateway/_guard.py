@@ -5,7 +5,6 @@ Invariant: what is secret is compared in constant time and shown in no message.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -18,7 +17,7 @@ from aiki_sdk import InvalidRequest, Unauthorized
 
 from ._problems import HttpError
 from ._routes import Access
-from ._settings import GatewaySettings
+from ._settings import GatewaySettings, key_hash
 
 _LOCAL_NAMES: Final = ("localhost",)
 
@@ -55,9 +54,9 @@ class Guard:
     _settings: GatewaySettings
     _local_only: bool = field(init=False)
 
-    @_local_only.default
-    def _without_keys(self) -> bool:
-        return not (self._settings.api_key_hashes or self._settings.allow_open)
+    def __attrs_post_init__(self) -> None:
+        """Without keys, only this machine is served."""
+        self._local_only = not (self._settings.api_key_hashes or self._settings.allow_open)
 
     def check(self, headers: Mapping[str, str], access: Access) -> None:
         """Let a request through, or not.
@@ -105,11 +104,9 @@ class Guard:
 
     def _check_key(self, authorization: str) -> None:
         scheme, _, key = authorization.partition(" ")
-        digest = hashlib.sha256(key.strip().encode()).hexdigest()
+        digest = key_hash(key.strip())
         # Every hash is compared, so that the time tells nothing about which one is nearest.
-        matches = [
-            hmac.compare_digest(digest, known) for known in self._settings.api_key_hashes
-        ]
+        matches = [hmac.compare_digest(digest, known) for known in self._settings.api_key_hashes]
         if scheme.lower() != "bearer" or not any(matches):
             message = "the API key is missing or wrong; send Authorization: Bearer <key>"
             raise Unauthorized(message)

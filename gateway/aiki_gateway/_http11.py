@@ -22,9 +22,10 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Body, Data, Event as StreamEvent, Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import (
     AppWrapper,
+    ASGIReceiveEvent,
     ConnectionState as State,
     H11SendableEvent,
     TaskGroup,
@@ -32,7 +33,7 @@ from hypercorn.typing import (
 )
 from typing_extensions import override
 from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection, Message, Ping
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
@@ -56,9 +57,7 @@ class Http11(H11Protocol):
         send: Callable[[Event], Awaitable[None]],
     ) -> None:
         """Make the protocol of a connection that is not encrypted."""
-        super().__init__(
-            app, config, context, task_group, State({}), False, client, server, send
-        )
+        super().__init__(app, config, context, task_group, State({}), False, client, server, send)
         self._held = b""
 
     @property
@@ -117,7 +116,7 @@ class Http11(H11Protocol):
         )
 
     def _websocket_stream(self) -> WSStream:
-        return Websocket(
+        stream = Websocket(
             self.app,
             self.config,
             self.context,
@@ -128,6 +127,8 @@ class Http11(H11Protocol):
             self.stream_send,
             STREAM_ID,
         )
+        stream.parts = []
+        return stream
 
     @override
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
@@ -158,6 +159,11 @@ def _wants_websocket(request: h11.Request) -> bool:
 class Websocket(WSStream):
     """One websocket's protocol."""
 
+    app_put: Callable[[ASGIReceiveEvent], Awaitable[None]] | None
+    parts: list[bytes]
+    """What has come of a message so far."""
+    part_bytes: int = 0
+
     @override
     async def handle(self, event: StreamEvent) -> None:
         if self.closed:
@@ -170,7 +176,7 @@ class Websocket(WSStream):
         except LocalProtocolError:
             # It was closed in both directions, and the client sends on.
             await self._end()
-        if self.closed and isinstance(event, Request):  # the handshake was none
+        if isinstance(event, Request) and self.app_put is None:  # the handshake was none
             await self._end()
 
     async def _refuse_early(self) -> None:
@@ -185,7 +191,7 @@ class Websocket(WSStream):
     @override
     async def _handle_events(self) -> None:
         for event in self.connection.events():
-            if isinstance(event, Message):
+            if isinstance(event, TextMessage | BytesMessage):
                 if not await self._take(event):
                     return
             elif isinstance(event, Ping):
@@ -198,20 +204,30 @@ class Websocket(WSStream):
                 await self._end()
                 return
 
-    async def _take(self, event: Message) -> bool:
+    async def _take(self, event: TextMessage | BytesMessage) -> bool:
         """Collect a message; False: it is too long, and the websocket is closed."""
-        try:
-            self.buffer.extend(event)
-        except FrameTooLargeError:
-            self.buffer.clear()
+        parts = self.parts
+        parts.append(event.data.encode() if isinstance(event, TextMessage) else bytes(event.data))
+        self.part_bytes += len(parts[-1])
+        if self.part_bytes > self.config.websocket_max_message_size:
+            parts.clear()
             await self._send_wsproto_event(CloseConnection(code=CloseReason.MESSAGE_TOO_BIG))
             await self._end()
             return False
         if event.message_finished:
-            message = self.buffer.to_message()
-            self.buffer.clear()
+            data = b"".join(parts)
+            parts.clear()
+            self.part_bytes = 0
+            # Of an empty message of bytes, Quart would make None.
+            binary = isinstance(event, BytesMessage) and data
             if self.app_put is not None:
-                await self.app_put(message)
+                await self.app_put(
+                    {
+                        "type": "websocket.receive",
+                        "bytes": data if binary else None,
+                        "text": None if binary else data.decode(),
+                    }
+                )
         return True
 
     async def _end(self) -> None:

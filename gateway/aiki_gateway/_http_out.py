@@ -41,9 +41,7 @@ class HttpOut:
             headers.append((name.encode("ascii"), value.encode("latin-1")))
         await self._start(reply.status, headers)
         self.sent_bytes += len(reply.body)
-        await self._send(
-            {"type": "http.response.body", "body": reply.body, "more_body": False}
-        )
+        await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
 
     async def open(self) -> None:
         """Begin a stream of events."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -24,7 +24,7 @@ from aiki_sdk import AikiError, InvalidRequest, JsonValue, LimitExceeded
 from aiki_sdk._json import dumps
 from aiki_sdk.protocol import RunStatus, Update, to_wire
 
-from ._call import Call, StreamOut
+from ._call import Call, StreamOut, UpdateTexts
 from ._engine import LiveStream, Positioned, Snapshot, StreamFilter, StreamStart
 
 RUNS_NAMED_MAX: Final = 50
@@ -43,10 +43,10 @@ def snapshot_json(snapshot: Snapshot) -> JsonValue:
     return {"runs": [to_wire(run) for run in snapshot.runs], "more": snapshot.more}
 
 
-def event(kind: str, data: JsonValue, event_id: str | None = None) -> bytes:
+def event(kind: str, data: bytes, event_id: str | None = None) -> bytes:
     """Return one server-sent event; JSON has no line breaks, so that it is one line of data."""
     head = f"event: {kind}\n" if event_id is None else f"id: {event_id}\nevent: {kind}\n"
-    return b"%bdata: %b\n\n" % (head.encode(), dumps(data))
+    return b"%bdata: %b\n\n" % (head.encode(), data)
 
 
 async def run_stream(call: Call, out: StreamOut) -> None:
@@ -60,7 +60,7 @@ async def run_stream(call: Call, out: StreamOut) -> None:
         async def pump() -> str:
             nonlocal after, ended
             while (update := await _next_or_comment(call, out, updates)) is not None:
-                await out.send(event("update", to_wire(update), str(update.seq)))
+                await out.send(event("update", call.facts.texts.of(update), str(update.seq)))
                 call.facts.metrics.updates_sent += 1
                 after, ended = update.seq, update.status.terminal
                 if out.sent_bytes >= call.settings.stream_bytes_max:
@@ -71,7 +71,7 @@ async def run_stream(call: Call, out: StreamOut) -> None:
         reason = await until_closing(call.facts.closing, pump)
     if reason == "slow":
         call.facts.metrics.streams_cut_off += 1
-    await out.send(event("end", {"reason": reason, "after": after}))
+    await out.send(event("end", dumps({"reason": reason, "after": after})))
 
 
 async def _first_seq(call: Call) -> int:
@@ -145,35 +145,50 @@ async def namespace_stream(call: Call, out: StreamOut) -> None:
 
         async def pump() -> str:
             while out.sent_bytes < call.settings.stream_bytes_max:
-                batch = await _batch_or_comment(call, out, stream)
-                await out.send(b"".join(_event_of(one, where, seqs) for one in batch))
+                batch = await _batch_or_comment(call, out, stream, seqs)
+                await out.send(b"".join(_event_of(one, where, seqs, facts.texts) for one in batch))
                 facts.metrics.updates_sent += len(batch)
             return "closing"
 
         reason = await until_closing(facts.closing, pump)
         if reason == "slow":
             facts.metrics.streams_cut_off += 1
-        await out.send(event("end", {"reason": reason, "after": dict(stream.cursors())}))
+        await out.send(_end(reason, stream))
+
+
+def _end(reason: str, stream: LiveStream) -> bytes:
+    return event("end", dumps({"reason": reason, "after": dict(stream.cursors())}))
 
 
 async def _batch_or_comment(
-    call: Call, out: StreamOut, stream: LiveStream
+    call: Call, out: StreamOut, stream: LiveStream, seqs: Mapping[str, int]
 ) -> Sequence[Snapshot | Positioned]:
     while True:
         with trio.move_on_after(call.settings.keep_alive_comment_s):
             return await stream.next_batch()
-        await out.send(COMMENT)
+        position = stream.position()
+        # An id without data moves a browser's last event on, and dispatches nothing.
+        await out.send(
+            COMMENT if position is None else f"id: {_id_of(position, seqs)}\n\n".encode()
+        )
 
 
-def _event_of(one: Snapshot | Positioned, where: StreamFilter, seqs: dict[str, int]) -> bytes:
+def _event_of(
+    one: Snapshot | Positioned, where: StreamFilter, seqs: dict[str, int], texts: UpdateTexts
+) -> bytes:
     if isinstance(one, Snapshot):
-        return event("snapshot", snapshot_json(one))
+        return event("snapshot", dumps(snapshot_json(one)))
     update = one.update
-    event_id = one.position
     if where.runs:
         seqs[update.run_id] = update.seq
-        event_id += ";" + ",".join(f"{run_id}={seq}" for run_id, seq in seqs.items())
-    return event("update", to_wire(update), event_id)
+    return event("update", texts.of(update), _id_of(one.position, seqs))
+
+
+def _id_of(position: str, seqs: Mapping[str, int]) -> str:
+    """Return an event's id: the position, and the seqs of the runs that the filter names."""
+    if not seqs:
+        return position
+    return f"{position};{','.join(f'{run_id}={seq}' for run_id, seq in seqs.items())}"
 
 
 def _start(call: Call) -> StreamStart:

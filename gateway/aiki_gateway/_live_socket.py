@@ -1,28 +1,28 @@
 """`WS /v1/stream`: many subscriptions in one websocket.
 
-Messages are JSON text with a `type`. A client says `subscribe` and `unsubscribe`, each with an id of
-its choice; the server says `snapshot`, `update`, `end` and `error`, with that id.
+Messages are JSON text with a `type`. A client says `subscribe` and `unsubscribe`, each with an id
+of its choice; the server says `snapshot`, `update`, `end` and `error`, with that id.
 
 Invariant: nothing is kept for a client but what its subscriptions' buffers hold. Who does not read
-is not written to for long: then its subscriptions fall behind and are cut off, or the connection is.
+is not written to for long: its subscriptions fall behind and are cut off, or its connection is.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 from attrs import define, field, frozen
-from quart import Websocket
 
 from aiki_sdk import AikiError, InvalidRequest, JsonValue, LimitExceeded, NotFound
 from aiki_sdk._json import dumps
-from aiki_sdk.protocol import RunStatus, from_wire, to_wire
+from aiki_sdk.protocol import RunStatus, to_wire
 
+from ._call import UpdateTexts
 from ._engine import LiveStream, Positioned, Snapshot, StreamFilter, StreamStart
-from ._fields import refuse_unknown
+from ._fields import checked, refuse_unknown
 from ._gate import Gate
 from ._live import TOO_SLOW, snapshot_json
 from ._problems import problem_of
@@ -64,12 +64,32 @@ class Subscribe:
                 raise LimitExceeded(what, maximum, count, "use fewer")
 
 
-async def serve_live_socket(gate: Gate, socket: Websocket, namespace: str) -> None:
+class JsonSocket(Protocol):
+    """What is needed of a websocket."""
+
+    async def accept(self) -> None:
+        """Let the client in."""
+        ...
+
+    async def receive(self) -> str | bytes | None:
+        """Wait for a message."""
+        ...
+
+    async def send(self, data: str) -> None:
+        """Send a message."""
+        ...
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close it."""
+        ...
+
+
+async def serve_live_socket(gate: Gate, socket: JsonSocket, namespace: str) -> None:
     """Serve one websocket until either side closes it, or the gateway stops."""
     await socket.accept()
     live = _LiveSocket(gate, socket, namespace)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_after, gate.closing, nursery.cancel_scope)
+        nursery.start_soon(cancel_after, gate.closing, nursery.cancel_scope)
         await live.serve()
         nursery.cancel_scope.cancel()
     if gate.closing.is_set():
@@ -78,7 +98,8 @@ async def serve_live_socket(gate: Gate, socket: Websocket, namespace: str) -> No
         await socket.close(POLICY_VIOLATION, "too many messages could not be understood")
 
 
-async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+async def cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    """Cancel a scope when something has happened."""
     await event.wait()
     scope.cancel()
 
@@ -88,7 +109,7 @@ class _LiveSocket:
     """One websocket."""
 
     _gate: Gate
-    _socket: Websocket
+    _socket: JsonSocket
     _namespace: str
     _open: dict[str, trio.CancelScope] = field(
         factory=lambda: dict[str, trio.CancelScope](), init=False
@@ -154,9 +175,7 @@ class _LiveSocket:
             where = StreamFilter(
                 runs=asked.runs, workflows=asked.workflows, statuses=asked.statuses
             )
-            start = StreamStart(
-                after=asked.after, position=asked.position, latest=asked.latest
-            )
+            start = StreamStart(after=asked.after, position=asked.position, latest=asked.latest)
             buffer = self._gate.settings.subscriber_updates_max
             try:
                 async with self._gate.engine.subscribe(
@@ -176,13 +195,13 @@ class _LiveSocket:
             while True:
                 self._ends[asked.id] = told.end("closing")
                 for one in await stream.next_batch():
-                    await self._send(told.message(one))
+                    await self._send_text(told.message(one, self._gate.texts))
+                    self._gate.metrics.updates_sent += 1
                     for run_id, seq in _ended(one):
                         if run_id in left:
                             del left[run_id]
                             after = {} if seq is None else {run_id: seq}
                             await self._send(told.end("ended", run_id=run_id, after=after))
-                self._gate.metrics.updates_sent += 1
                 if asked.runs and not left:
                     await self._send(told.end("ended"))
                     return
@@ -199,9 +218,11 @@ class _LiveSocket:
         await self._send(message)
 
     async def _send(self, message: JsonValue) -> None:
-        text = dumps(message).decode()
+        await self._send_text(dumps(message))
+
+    async def _send_text(self, text: bytes) -> None:
         async with self._sending:
-            await self._socket.send(text)
+            await self._socket.send(text.decode())
 
 
 @define(eq=False)
@@ -211,18 +232,14 @@ class _Told:
     _asked: Subscribe
     _stream: LiveStream
 
-    def message(self, one: Snapshot | Positioned) -> JsonValue:
+    def message(self, one: Snapshot | Positioned, texts: UpdateTexts) -> bytes:
         """Return what is sent for a part of the stream."""
         if isinstance(one, Snapshot):
             snapshot = snapshot_json(one)
             assert isinstance(snapshot, dict), "a snapshot is an object"
-            return {"type": "snapshot", "id": self._asked.id, **snapshot}
-        return {
-            "type": "update",
-            "id": self._asked.id,
-            "update": to_wire(one.update),
-            "position": one.position,
-        }
+            return dumps({"type": "snapshot", "id": self._asked.id, **snapshot})
+        head = dumps({"type": "update", "id": self._asked.id, "position": one.position})
+        return b'%b,"update":%b}' % (head[:-1], texts.of(one.update))
 
     def end(
         self, reason: str, *, run_id: str | None = None, after: Mapping[str, int] | None = None
@@ -274,4 +291,4 @@ def _subscribe(json: dict[str, JsonValue]) -> Subscribe:
         raise InvalidRequest(message)
     refuse_unknown(json, Subscribe, "message")
     filled = {name: value for name, value in json.items() if value is not None}
-    return from_wire({**filled, "latest": begin == "latest"}, Subscribe, "message")
+    return checked({**filled, "latest": begin == "latest"}, Subscribe, "message")

@@ -63,9 +63,7 @@ def _operation(route: Route, components: Components) -> Schema:
     if route.body is not None:
         operation["requestBody"] = {
             "required": not route.body_may_be_absent,
-            "content": {
-                "application/json": {"schema": components.of(route.body, request=True)}
-            },
+            "content": {"application/json": {"schema": components.of(route.body, request=True)}},
         }
     responses: Schema = {
         str(status): _response(route, status, answer, components)

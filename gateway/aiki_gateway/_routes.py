@@ -97,9 +97,9 @@ class Route:
     idempotency: bool = False
     params: Mapping[str, Param] = field(init=False)
 
-    @params.default
-    def _params_by_name(self) -> Mapping[str, Param]:
-        return {param.name: param for param in self.query}
+    def __attrs_post_init__(self) -> None:
+        """File the parameters by name, for every request needs them so."""
+        object.__setattr__(self, "params", {param.name: param for param in self.query})
 
     @property
     def path_names(self) -> list[str]:

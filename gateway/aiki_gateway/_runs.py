@@ -16,12 +16,11 @@ from aiki_sdk.protocol import (
     RunStatus,
     StartRequest,
     StartResult,
-    from_wire,
 )
 
 from ._bodies import Count, Journal, Pending, StartAnswer, StartAnswers, StartBatch
 from ._call import Call, Reply, json_reply
-from ._fields import refuse_unknown
+from ._fields import checked, refuse_unknown
 from ._problems import problem_of
 
 NO_HASH: Final = "0" * 64
@@ -57,7 +56,7 @@ async def start_batch(call: Call) -> Reply:
         filled: list[JsonValue] = [
             {"input_hash": NO_HASH, **run} if isinstance(run, dict) else run for run in runs
         ]
-        batch = from_wire({"runs": filled}, StartBatch, "body")
+        batch = checked({"runs": filled}, StartBatch, "body")
     else:
         batch = call.read(StartBatch)
     answers = await call.port.start_many([with_hash(request) for request in batch.runs])
@@ -157,5 +156,3 @@ async def fork(call: Call) -> Reply:
         fill["input_hash"] = input_hash(body["input"])
     request = call.read(ForkRequest, fill=fill) if call.has_body else call.read(ForkRequest)
     return _started(await call.port.fork(call.run_id, request))
-
-

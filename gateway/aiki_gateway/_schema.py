@@ -8,7 +8,7 @@ keeps to the schema is not refused for the form of what it sends.
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from types import NoneType, UnionType
@@ -26,7 +26,7 @@ from aiki_sdk.protocol import (
     StartRequest,
 )
 
-from ._bodies import BulkBody, ControlBody, SendBody, StartBatch
+from ._bodies import BulkBody, ReasonBody, SendBody, StartBatch, WakeBody
 
 Schema = dict[str, JsonValue]
 
@@ -64,8 +64,8 @@ RULES: Final[Mapping[tuple[type, str], Schema]] = {
     (ForkRequest, "version"): _VERSION,
     (ControlRequest, "reason"): _REASON,
     (ControlRequest, "sleep"): _NAME,
-    (ControlBody, "reason"): _REASON,
-    (ControlBody, "sleep"): _NAME,
+    (ReasonBody, "reason"): _REASON,
+    (WakeBody, "sleep"): _NAME,
     (RunQuery, "workflow"): _NAME,
     (RunQuery, "version"): _VERSION,
     (RunQuery, "labels"): _LABELS,
@@ -105,13 +105,14 @@ class Components:
         scalar = _SCALARS.get(type_)
         if scalar is not None:
             return dict(scalar)
-        if isinstance(type_, type):
-            if issubclass(type_, Enum):
-                return self._named(type_, lambda: _enum(cast("type[Enum]", type_)))
-            if type_ is ErrorInfo:
-                return self._named(type_, _error_info)
-            if attrs.has(type_):
-                return self._named(type_, lambda: self._class(type_, request))
+        cls = _as_class(type_)
+        if cls is not None:
+            if issubclass(cls, Enum):
+                return self._named(cls, lambda: _enum(cls))
+            if cls is ErrorInfo:
+                return self._named(cls, _error_info)
+            if attrs.has(cls):
+                return self._named(cls, lambda: self._class(cls, request))
         return self._generic(type_, request)
 
     def _generic(self, type_: object, request: bool) -> Schema:
@@ -130,7 +131,7 @@ class Components:
         message = f"no JSON Schema is known for {type_!r}; add it to {__name__}"
         raise AssertionError(message)
 
-    def _named(self, cls: type, make: Any) -> Schema:
+    def _named(self, cls: type, make: Callable[[], Schema]) -> Schema:
         name = cls.__name__
         if name not in self.schemas:
             self.schemas[name] = {}  # for classes that hold themselves
@@ -148,16 +149,16 @@ class Components:
             properties[one.name] = schema if rule is None else _ruled(schema, rule)
             if not request or (one.default is attrs.NOTHING and one.name not in optional):
                 required.append(one.name)
-        schema = {
+        described: Schema = {
             "type": "object",
             "description": (cls.__doc__ or "").strip().partition("\n")[0],
             "properties": properties,
         }
         if required:
-            schema["required"] = required
+            described["required"] = required
         if request:
-            schema["additionalProperties"] = False
-        return schema
+            described["additionalProperties"] = False
+        return described
 
 
 def _ruled(schema: Schema, rule: Schema) -> Schema:
@@ -167,7 +168,9 @@ def _ruled(schema: Schema, rule: Schema) -> Schema:
         return {**schema, **rule}
     return {
         "anyOf": [
-            {**member, **rule} if isinstance(member, dict) and member.get("type") != "null" else member
+            {**member, **rule}
+            if isinstance(member, dict) and member.get("type") != "null"
+            else member
             for member in members
         ]
     }
@@ -190,6 +193,10 @@ def _error_info() -> Schema:
     }
 
 
+def _as_class(type_: object) -> type[object] | None:
+    return type_ if isinstance(type_, type) else None
+
+
 def _is_json(type_: object) -> bool:
     """Tell whether a type is any JSON at all: `JsonValue`, however it was resolved."""
-    return type_ is Any or type_ is object or _SCALAR_TYPES <= {*typing.get_args(type_)}
+    return type_ is Any or type_ is object or {*typing.get_args(type_)} >= _SCALAR_TYPES

@@ -118,6 +118,7 @@ class GatewayActor(Actor[Never]):
     serving: trio.Event
     _address: str = field(default="", init=False)
     _stop: trio.Event = field(factory=trio.Event, init=False)
+    _drained: trio.Event = field(factory=trio.Event, init=False)
     _open: dict[Connection, None] = field(factory=lambda: dict[Connection, None](), init=False)
 
     @override
@@ -160,9 +161,14 @@ class GatewayActor(Actor[Never]):
                 accepting.cancel()
                 self.gate.closing.set()
                 await worker.terminated.set()
-                connections.cancel_scope.deadline = trio.current_time() + grace_s
                 for connection in list(self._open):
                     connection.end_if_idle()
+                with trio.move_on_after(grace_s):
+                    if self._open:
+                        await self._drained.wait()
+                for connection in list(self._open):
+                    connection.abort()
+                connections.cancel_scope.cancel()
 
     async def _accept(
         self,
@@ -175,6 +181,7 @@ class GatewayActor(Actor[Never]):
         with accepting:
             async with listener:
                 while True:
+                    self._make_room(room)
                     await room.acquire()
                     try:
                         stream = await listener.accept()
@@ -186,6 +193,17 @@ class GatewayActor(Actor[Never]):
                         room.release()
                     else:
                         connections.start_soon(self._converse, connect(stream), room)
+
+    def _make_room(self, room: trio.Semaphore) -> None:
+        """Close the connection that was opened first of those on which nothing is asked.
+
+        Who only holds connections open does not keep others out.
+        """
+        if room.value == 0:
+            for connection in self._open:
+                if connection.idle:
+                    connection.end_if_idle()
+                    return
 
     async def _converse(self, connection: Connection, room: trio.Semaphore) -> None:
         """Serve one connection; whatever happens in it, the others go on."""
@@ -199,5 +217,7 @@ class GatewayActor(Actor[Never]):
             LOGGER.exception("a connection ended because of a bug")
         finally:
             del self._open[connection]
+            if self._stop.is_set() and not self._open:
+                self._drained.set()
             metrics.connections -= 1
             room.release()

@@ -6,8 +6,9 @@ the gateway that grows with what clients do is without a limit here.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from attrs import Attribute, field, frozen
 
@@ -21,20 +22,28 @@ _MIB: Final = 1024 * _KIB
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def _above_zero(_settings: object, attribute: Attribute[float], value: float) -> None:
+N = TypeVar("N", int, float)
+
+
+def _above_zero(_settings: object, attribute: Attribute[N], value: N) -> None:
     if not value > 0:
         message = f"{attribute.name}={value!r} is not valid: pass a number above 0"
         raise InvalidRequest(message)
 
 
 def _hashes(_settings: object, attribute: Attribute[tuple[str, ...]], value: object) -> None:
-    hashes = value if isinstance(value, tuple) else ()
+    hashes = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
     if not all(isinstance(each, str) and _SHA256.fullmatch(each) for each in hashes):
         # The value is not shown: somebody may have put a key where its hash belongs.
         message = (
             f"{attribute.name} is not valid: pass the SHA-256 of each key, as 64 hexadecimal digits"
         )
         raise InvalidRequest(message)
+
+
+def key_hash(key: str) -> str:
+    """Return what is kept of an API key; keys are long and random, so that a fast hash is right."""
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 @frozen(kw_only=True)
@@ -59,7 +68,7 @@ class GatewaySettings:
         requests_per_s: requests of one address, on average.
         requests_burst: requests of one address at once.
         addresses_max: addresses whose requests are counted; beyond them the idlest is forgotten.
-        connections_max: open connections; one more waits to be accepted.
+        connections_max: open connections; for one more, one that is idle is closed, or it waits.
         streams_max: live streams and websockets at once; one more is refused.
         websocket_message_bytes_max: one message of a client.
         ping_s: the pause between pings to a websocket.
@@ -67,7 +76,7 @@ class GatewaySettings:
         stop_grace_s: how long requests may finish when the gateway stops.
         allowed_origins: origins (`https://app.example.org`) that browsers may call from; none: only
             pages of this server itself.
-        api_key_hashes: the SHA-256 of each API key, as hexadecimal digits; none: no keys.
+        api_key_hashes: the `key_hash` of each API key; none: no keys.
         allow_open: serve addresses other than the loopback without keys.
     """
 

@@ -1,4 +1,4 @@
-"""Starts the gateway under a supervisor. What the extra `[server]` brings is imported here alone."""
+"""Starts the gateway under a supervisor; what the extra `[server]` brings is imported here only."""
 
 from __future__ import annotations
 

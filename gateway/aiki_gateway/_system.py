@@ -14,12 +14,12 @@ async def workflows(call: Call) -> Reply:
     return json_reply(Workflows(tuple(await call.port.workflows())))
 
 
-async def workers(call: Call) -> Reply:  # noqa: RUF029 (a handler)
+async def workers(call: Call) -> Reply:
     """Return the workers that are connected."""
     return json_reply(Workers(tuple(call.engine.workers(call.namespace))))
 
 
-async def tree(call: Call) -> Reply:  # noqa: RUF029 (a handler)
+async def tree(call: Call) -> Reply:
     """Return the live actor tree."""
     return json_reply(call.engine.tree())
 
@@ -29,7 +29,7 @@ async def health(call: Call) -> Reply:
     return json_reply(await call.engine.health())
 
 
-async def alive(_call: Call) -> Reply:  # noqa: RUF029 (a handler)
+async def alive(_call: Call) -> Reply:
     """Say that the process answers."""
     return json_reply(Alive("ok"))
 
@@ -40,12 +40,12 @@ async def ready(call: Call) -> Reply:
     return json_reply(found, 503 if found.status is HealthStatus.UNAVAILABLE else 200)
 
 
-async def metrics(call: Call) -> Reply:  # noqa: RUF029 (a handler)
+async def metrics(call: Call) -> Reply:
     """Return what the server counts."""
     text = call.facts.metrics.text(call.engine.tree())
     return Reply(200, text.encode(), CONTENT_TYPE)
 
 
-async def openapi(call: Call) -> Reply:  # noqa: RUF029 (a handler)
+async def openapi(call: Call) -> Reply:
     """Return the OpenAPI document."""
     return Reply(200, call.facts.openapi())

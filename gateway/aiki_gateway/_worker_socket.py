@@ -7,10 +7,9 @@ code and a reason, from which the worker comes back.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import define
-from quart import Websocket
 
 from aiki_actors.session import SessionLimits, close_reason, receive_worker
 
@@ -19,11 +18,31 @@ from ._engine import Engine
 _LIMITS: Final = SessionLimits()
 
 
+class Socket(Protocol):
+    """What is used of Quart's websocket."""
+
+    async def accept(self) -> None:
+        """Say yes to the client."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Send a message."""
+        ...
+
+    async def receive(self) -> str | bytes:
+        """Wait for a message."""
+        ...
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close it."""
+        ...
+
+
 @define(eq=False)
 class SocketTransport:
     """A Quart websocket as a session's transport; when it breaks, Quart cancels its task."""
 
-    _socket: Websocket
+    _socket: Socket
 
     async def send(self, frame: bytes) -> None:
         """Send a frame, as a binary message."""
@@ -39,7 +58,7 @@ class SocketTransport:
         await self._socket.close(int(code), close_reason(reason))
 
 
-async def serve_worker(engine: Engine, websocket: Websocket) -> None:
+async def serve_worker(engine: Engine, websocket: Socket) -> None:
     """Serve a worker's websocket until either side closes it, or the gateway stops."""
     await websocket.accept()
     await receive_worker(engine.accept_worker, SocketTransport(websocket), _LIMITS.hello_s)

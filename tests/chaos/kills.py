@@ -49,15 +49,13 @@ LINGER_S: Final = 2.0
 """How long a process stays that was not killed although it was asked everything."""
 
 USUAL: Final = (1, 3, 8)
-NOT_EMBEDDED: Final = frozenset[str]()
-"""Points that an embedded runtime never passes: sessions, gateway, other databases."""
+POINTS: Final = tuple(point for point in FAULT_POINTS if point.embedded)
+"""Points that an embedded runtime passes."""
 
 
 def scripted(*, every: bool) -> Iterator[Named]:
     """Kill at each fault point: once, or (`every`) at several of its passings."""
-    for point in FAULT_POINTS:
-        if point.name in NOT_EMBEDDED:
-            continue
+    for point in POINTS:
         passings = PASSINGS.get(point.name, USUAL)
         for number in passings if every else passings[:1] if len(passings) < 3 else passings[1:2]:
             plan = f"{point.name}:{number}"
@@ -97,7 +95,7 @@ def _one_fault(stage: Stage, deadline: float) -> str:
     lives_s = min(chance.uniform(0.2, 3.0), max(0.2, deadline - time.monotonic()))
     draw = chance.random()
     if draw < 0.35:
-        point = chance.choice([p.name for p in FAULT_POINTS if p.name not in NOT_EMBEDDED])
+        point = chance.choice([point.name for point in POINTS])
         number = round(2 ** chance.uniform(0, 9))
         with stage.serve(Life(plan=f"{point}:{number}")) as child:
             return "killed at a point" if _ended_by(child, lives_s) else "killed after all"

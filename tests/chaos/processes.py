@@ -129,4 +129,4 @@ def spawn(command: Sequence[str], name: str, *, env: Mapping[str, str], output: 
         (os.POSIX_SPAWN_OPEN, 1, str(output), flags, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     )
-    return Child(os.posix_spawnp(command[0], command, env, file_actions=actions), name)
+    return Child(os.posix_spawnp(command[0], list(command), env, file_actions=actions), name)

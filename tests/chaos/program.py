@@ -141,20 +141,21 @@ async def _opened(folder: Folder, life: Life) -> AsyncGenerator[tuple[Runtime, L
 async def serve(folder: Folder, life: Life) -> None:
     """Work until killed, told to end, or done."""
     async with _opened(folder, life) as (_runtime, client), trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_at_term, nursery.cancel_scope)
-        await _play(client, life)
+        nursery.start_soon(cancel_at_term, nursery.cancel_scope)
+        await play(client, life)
         await trio.sleep(life.linger_s)
         nursery.cancel_scope.cancel()
     (folder.path / "passings.json").write_text(json.dumps(fault_passings()))
 
 
-async def _cancel_at_term(scope: trio.CancelScope) -> None:
+async def cancel_at_term(scope: trio.CancelScope) -> None:
+    """Cancel when this process is told to end."""
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
 
 
-async def _play(client: LoadClient, life: Life) -> None:
+async def play(client: LoadClient, life: Life) -> None:
     """Play what earlier processes left, then new cases of every kind in turn."""
     kinds = [kind for kind in KINDS.values() if not life.kinds or kind.name in life.kinds]
     left = list(client.memory.unfinished())
@@ -187,7 +188,7 @@ async def finish(folder: Folder, life: Life) -> None:
     began = time.monotonic()
     async with _opened(folder, life) as (runtime, client):
         with trio.move_on_after(life.quiet_s) as scope:
-            await _play(client, evolve(life, rounds=0))
+            await play(client, evolve(life, rounds=0))
             await _quiet(runtime.storage)
         quiet_after_s = time.monotonic() - began
         if scope.cancelled_caught:
@@ -230,7 +231,8 @@ def counts(world: World) -> dict[str, int]:
 
 async def _quiet(storage: Storage) -> None:
     """Wait until only those runs live that stay for ever, and nothing is owed or claimed."""
-    while await _moving(storage):
+    # Nobody tells when the last thing has happened, so it is looked for.
+    while await _moving(storage):  # noqa: ASYNC110
         await trio.sleep(0.02)
 
 

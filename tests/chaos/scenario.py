@@ -98,7 +98,7 @@ class Stage:
         log = self.folder.log
         return log.exists() and text in log.read_text(errors="replace")
 
-    def expect(self, what: bool, otherwise: str) -> None:  # noqa: FBT001
+    def expect(self, what: bool, otherwise: str) -> None:
         """Note a problem unless something holds."""
         if not what:
             self.problems.append(otherwise)

@@ -38,7 +38,7 @@ async def played(folder: Path) -> World:
                 await client.see_end(KINDS[name], 0, 20.0)
             storage = runtime.storage
             assert isinstance(storage, MemoryStorage)
-            while runtime.runs.active:
+            while runtime.runs.active:  # noqa: ASYNC110  # nobody tells of the last one's end
                 await trio.sleep(0.01)
             starts = [record for record in read(told) if record["what"] != "begin"]
             world = await read_world(storage, starts, read(done))
@@ -94,7 +94,7 @@ def test_a_wrong_end_is_noticed(honest: World) -> None:
 
 def test_one_reference_id_for_two_runs_is_noticed(honest: World) -> None:
     first = acknowledged(honest, "start", "listener")
-    other = next(i for i, run in honest.runs.items() if i != first["run"])
+    other = next(run_id for run_id in honest.runs if run_id != first["run"])
     again = (*honest.acknowledged, {**first, "run": other})
     assert "P8" in wrong(evolve(honest, acknowledged=again))
 
@@ -116,7 +116,9 @@ def test_a_gap_and_an_illegal_entry_are_noticed(honest: World) -> None:
 
 def test_a_row_that_says_something_else_is_noticed(honest: World) -> None:
     run_id = str(acknowledged(honest, "start", "listener")["run"])
-    spoiled = with_run(honest, run_id, lambda r: evolve(r, row=evolve(r.row, epoch=r.row.epoch + 1)))
+    spoiled = with_run(
+        honest, run_id, lambda r: evolve(r, row=evolve(r.row, epoch=r.row.epoch + 1))
+    )
     assert wrong(spoiled) == {"P4"}
 
 

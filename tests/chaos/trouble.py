@@ -1,4 +1,4 @@
-"""Trouble that kills nobody: full disk, read-only and locked database, stopped process, orderly end.
+"""Trouble that kills nobody: full disk, read-only or locked database, stopped process, orderly end.
 
 The disk is a small tmpfs where root can mount one. Elsewhere the size of the process's files is
 limited instead (RLIMIT_FSIZE), which SQLite reports as an I/O error and not as a full disk; the

@@ -164,7 +164,11 @@ async def mixed(run: Run, n: int) -> list[Any]:
 @workflow(name="listener", version="1.0.0", events=[item])
 async def listener(run: Run, count: int) -> list[int]:
     """Take events one by one, and do something with each."""
-    return [await add(await run.wait(item), 0) for _ in range(count)]
+    taken: list[int] = []
+    for _ in range(count):
+        number = await run.wait(item)
+        taken.append(await add(number, 0))
+    return taken
 
 
 @workflow(name="broken", version="1.0.0")
@@ -202,7 +206,8 @@ async def saga(run: Run, n: int) -> str:
 async def deadline(run: Run, n: int) -> str:
     """Wait in vain inside a durable timeout."""
     with run.move_on_after("patience", 0.08):
-        return f"got {await run.wait(item)}"
+        number = await run.wait(item)
+        return f"got {number}"
     return f"late {await add(n, 0)}"
 
 

@@ -9,6 +9,8 @@ meant to run is ```text. A comment on the line above a block changes how it runs
 - `<!-- raises: ErrorName -->`: it ends with this error, and fails if it does not;
 - `<!-- file: orders.py -->`: it is saved under this name, and imported from there.
 
+A page that reads `os.environ["DATABASE_URL"]` has a PostgreSQL database of its own there.
+
 A block may `await` at its top level: it then runs under Trio. Functions named `test_…` are run with
 pytest after the page's last block. Warnings are errors.
 """
@@ -26,6 +28,7 @@ import pytest
 from tests.docs._commands import commands_of, complaint
 from tests.docs._markdown import ROOT, Block, all_pages, blocks_of, name_of, pages
 from tests.docs._page import COMPLETE, Unit
+from tests.servers.postgres import shared_server
 
 PAGE_TIMEOUT_S = 50  # Under pytest's faulthandler_timeout, so that the page's own output is shown.
 RUNNER = Path(__file__).with_name("_page.py")
@@ -72,14 +75,23 @@ def ran(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode == 0 and done.stdout.rstrip().endswith(COMPLETE)
 
 
+def postgres_for(units: list[Unit]) -> dict[str, str]:
+    """Give a page that asks for `DATABASE_URL` a PostgreSQL database of its own."""
+    if not any('environ["DATABASE_URL"]' in unit["text"] for unit in units):
+        return {}
+    server = shared_server()
+    return {"DATABASE_URL": server.url(server.create_database())}
+
+
 def run_page(page: str, units: list[Unit], folder: Path) -> subprocess.CompletedProcess[str]:
     """Execute a page in a process and a folder of its own."""
+    wanted = postgres_for(units)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIKI_")}
     return subprocess.run(
         [sys.executable, "-W", "error", str(RUNNER)],
         input=json.dumps({"page": page, "units": units}),
         cwd=folder,
-        env={**inherited, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**inherited, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", **wanted},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -91,7 +91,9 @@ async def events_of(
         headers = [("Host", "localhost")]
         if last_event_id:
             headers.append(("Last-Event-ID", last_event_id))
-        await stream.send_all(protocol.send(h11.Request(method="GET", target=path, headers=headers)))
+        await stream.send_all(
+            protocol.send(h11.Request(method="GET", target=path, headers=headers))
+        )
         protocol.send(h11.EndOfMessage())
         with trio.fail_after(10):
             while (answer := protocol.next_event()) is h11.NEED_DATA:

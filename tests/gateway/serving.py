@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -73,6 +73,11 @@ class Served:
         outcome: dict[str, Any] = answer.json()
         return outcome
 
+    @property
+    def gateway(self) -> str:
+        """What the gateway says about itself."""
+        return self.runtime.tree().children[-1].describe
+
     async def parked(self, run_id: str) -> None:
         """Wait until a run waits for its event."""
         async with self.runtime.port_for("default").updates(run_id, after=0) as updates:
@@ -84,18 +89,14 @@ class Served:
 @asynccontextmanager
 async def served(settings: GatewaySettings | None = None) -> AsyncGenerator[Served, None]:
     """Serve a runtime in memory on a port of the system's choice."""
-    async with open_runtime(
-        "memory://", workflows=[greet, wait_for_go, fail, sleep]
-    ) as runtime:
+    async with open_runtime("memory://", workflows=[greet, wait_for_go, fail, sleep]) as runtime:
         bound = await runtime.serve(port=0, settings=settings)
         hooks: Any = {"response": [check_answer]}
-        async with httpx.AsyncClient(
-            base_url=bound.url, event_hooks=hooks, timeout=30
-        ) as client:
+        async with httpx.AsyncClient(base_url=bound.url, event_hooks=hooks, timeout=30) as client:
             yield Served(runtime, bound, client)
 
 
-# --- Answers, checked against the document ---------------------------------------------------------
+# --- Answers, checked against the document --------------------------------------------------------
 
 
 @cache
@@ -154,26 +155,27 @@ async def check_answer(answer: httpx.Response) -> None:
     assert not problems, f"{method} {template} {status}: {problems}"
 
 
+async def until(true: Callable[[], bool], *, timeout_s: float = 5) -> None:
+    """Wait until something is so that says nothing when it becomes so: a server's own state."""
+    with trio.fail_after(timeout_s):
+        while not true():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
 async def raw(bound: Bound, data: bytes, *, timeout_s: float = 10) -> bytes:
     """Send bytes and return all that comes back until the server closes."""
     with trio.fail_after(timeout_s):
         stream = await trio.open_tcp_stream(bound.host, bound.port)
         async with stream:
-            try:
+            with suppress(trio.BrokenResourceError):
                 await stream.send_all(data)
-            except trio.BrokenResourceError:
-                pass
             return await rest_of(stream)
 
 
 async def rest_of(stream: trio.SocketStream) -> bytes:
     """Read until the server closes."""
     parts = bytearray()
-    try:
+    with suppress(trio.BrokenResourceError):
         async for part in stream:
             parts += part
-    except trio.BrokenResourceError:
-        pass
     return bytes(parts)
-
-

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 from attrs import evolve
 
-from aiki_gateway import GatewaySettings
+from aiki_gateway import GatewaySettings, key_hash
 from aiki_sdk import InvalidRequest
 from tests.gateway.serving import raw, served
 
 KEY = "aiki_test_key"
-HASH = hashlib.sha256(KEY.encode()).hexdigest()
+HASH = key_hash(KEY)
 WITH_KEY = GatewaySettings(api_key_hashes=("0" * 64, HASH))
 UPGRADE = (
     "GET /v1/stream HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -95,7 +93,9 @@ async def test_an_address_that_asks_too_often_is_told_when_to_come_back() -> Non
         assert 1 <= int(over.headers["retry-after"]) <= 2
 
 
-@pytest.mark.parametrize("wrong", [{"body_bytes_max": 0}, {"ping_s": -1}, {"api_key_hashes": (KEY,)}])
+@pytest.mark.parametrize(
+    "wrong", [{"body_bytes_max": 0}, {"ping_s": -1}, {"api_key_hashes": (KEY,)}]
+)
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest, match="is not valid") as caught:
         GatewaySettings(**wrong)  # type: ignore[arg-type]

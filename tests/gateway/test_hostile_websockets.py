@@ -11,7 +11,7 @@ import trio
 from wsproto.frame_protocol import CloseReason
 
 from aiki_gateway import GatewaySettings
-from tests.gateway.serving import Served, raw, served
+from tests.gateway.serving import Served, raw, served, until
 from tests.gateway.sockets import Socket, websocket
 
 HANDSHAKE = (
@@ -22,7 +22,12 @@ SMALL = GatewaySettings(websocket_message_bytes_max=1_000, ping_s=0.05, stop_gra
 
 
 def frame(
-    payload: bytes, *, opcode: int = 1, fin: bool = True, masked: bool = True, rsv: int = 0,
+    payload: bytes,
+    *,
+    opcode: int = 1,
+    fin: bool = True,
+    masked: bool = True,
+    rsv: int = 0,
     length: int | None = None,
 ) -> bytes:
     """Return one frame, as proper or not as is asked for."""
@@ -69,9 +74,7 @@ async def _still_fine(server: Served) -> None:
     async with websocket(server.bound) as other:
         await other.say(type="subscribe", id="s")
         assert (await other.hear())["type"] == "snapshot"
-    with trio.fail_after(5):
-        while server.runtime.tree().children[-1].describe.endswith(" 0 connections") is False:
-            await trio.sleep(0.02)
+    await until(lambda: server.gateway.endswith(" 0 connections"))
 
 
 @pytest.mark.parametrize("what", HOSTILE)
@@ -124,13 +127,12 @@ async def test_who_sends_on_after_the_close_is_not_listened_to() -> None:
 
 
 async def test_who_answers_no_ping_and_reads_nothing_does_not_hold_up_a_stop() -> None:
-    async with served(SMALL) as server:
-        async with websocket(server.bound) as socket:
-            await socket.say(type="subscribe", id="s")
-            await trio.sleep(0.2)
-            started = trio.current_time()
-            await server.runtime.system.root.stop_child("gateway")
-            assert trio.current_time() - started < 3
+    async with served(SMALL) as server, websocket(server.bound) as socket:
+        await socket.say(type="subscribe", id="s")
+        await trio.sleep(0.2)
+        started = trio.current_time()
+        await server.runtime.system.root.stop_child("gateway")
+        assert trio.current_time() - started < 3
 
 
 @pytest.mark.parametrize(

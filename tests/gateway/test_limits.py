@@ -6,16 +6,18 @@ second for that.
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
 
 from aiki_gateway import GatewaySettings
-from tests.gateway.serving import Served, raw, rest_of, served
+from tests.gateway.events import events_of
+from tests.gateway.serving import Served, raw, rest_of, served, until
 
 HEAD = "POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
@@ -81,22 +83,18 @@ async def test_a_body_far_over_the_limit_is_answered_while_it_is_still_sent() ->
 async def test_slow_headers_are_not_waited_for() -> None:
     async with served(GatewaySettings(header_timeout_s=0.3)) as server:
         stream = await trio.open_tcp_stream(server.bound.host, server.bound.port)
-        with trio.fail_after(5):
-            async with stream:
-                answer = bytearray()
-                async with trio.open_nursery() as nursery:
+        answer = b"?"
 
-                    async def dribble() -> None:
-                        for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost":
-                            try:
-                                await stream.send_all(bytes([byte]))
-                            except trio.BrokenResourceError:
-                                return
-                            await trio.sleep(0.02)
+        async def dribble() -> None:
+            for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost" * 10:
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_all(bytes([byte]))
+                await trio.sleep(0.02)
 
-                    nursery.start_soon(dribble)
-                    answer += await rest_of(stream)
-                    nursery.cancel_scope.cancel()
+        async with stream, trio.open_nursery() as nursery:
+            nursery.start_soon(dribble)
+            answer = await rest_of(stream)
+            nursery.cancel_scope.cancel()
         assert answer == b""
 
 
@@ -121,29 +119,45 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         assert answer.index(b'{"status":"ok"}') < answer.index(b'{"workers":')
 
 
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
 async def test_one_connection_more_than_allowed_waits_for_its_turn() -> None:
     async with served(GatewaySettings(connections_max=2)) as server:
         host, port = server.bound.host, server.bound.port
-        idle = [await trio.open_tcp_stream(host, port) for _ in range(2)]
-        third = await trio.open_tcp_stream(host, port)
-        request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        await third.send_all(request)
-        with trio.move_on_after(0.2) as waited:
-            await third.receive_some(1)
-        assert waited.cancelled_caught
-        await idle[0].aclose()
-        assert (await rest_of(third)).startswith(b"HTTP/1.1 200")
-        for stream in (idle[1], third):
-            await stream.aclose()
+        async with (
+            events_of(server.bound, "/v1/stream"),
+            events_of(server.bound, "/v1/stream") as second,
+            await trio.open_tcp_stream(host, port) as third,
+        ):
+            await third.send_all(REQUEST)
+            with trio.move_on_after(0.2) as waited:
+                await third.receive_some(1)
+            assert waited.cancelled_caught
+            await second.stream.aclose()
+            assert (await rest_of(third)).startswith(b"HTTP/1.1 200")
+
+
+async def test_who_only_holds_connections_open_does_not_keep_others_out() -> None:
+    async with served(GatewaySettings(connections_max=2)) as server:
+        host, port = server.bound.host, server.bound.port
+        async with (
+            await trio.open_tcp_stream(host, port) as first,
+            await trio.open_tcp_stream(host, port),
+        ):
+            await until(lambda: " 2 connections" in server.gateway)
+            assert (await raw(server.bound, REQUEST)).startswith(b"HTTP/1.1 200")
+            assert await rest_of(first) == b""
 
 
 async def test_one_stream_more_than_allowed_is_refused() -> None:
-    async with served(GatewaySettings(streams_max=1)) as server:
-        async with server.http.stream("GET", "/v1/stream") as first:
-            assert first.status_code == 200
-            second = await server.http.get("/v1/stream")
-            assert second.status_code == 429
-            assert second.json()["code"] == "limit-exceeded"
+    async with (
+        served(GatewaySettings(streams_max=1)) as server,
+        events_of(server.bound, "/v1/stream"),
+    ):
+        second = await server.http.get("/v1/stream")
+        assert second.status_code == 429
+        assert second.json()["code"] == "limit-exceeded"
 
 
 @pytest.mark.parametrize(("count", "status"), [(999, 200), (1_000, 200), (1_001, 413)])
@@ -154,7 +168,7 @@ async def test_a_batch_is_taken_up_to_its_limit(count: int, status: int) -> None
         assert answer.status_code == status
 
 
-# --- Clients that never read -----------------------------------------------------------------------
+# --- Clients that never read ----------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -180,17 +194,8 @@ async def test_who_does_not_read_a_large_answer_is_cut_off() -> None:
     async with served(GatewaySettings(send_timeout_s=0.3)) as server:
         request = await _with_large_runs(server)
         async with _never_reading(server, request):
-            await _connected(server, 2)
-            with trio.fail_after(5):
-                while server.runtime.tree().children[-1].describe.count("1 connections") == 0:
-                    await trio.sleep(0.02)
-
-
-async def _connected(server: Served, count: int) -> None:
-    """Wait until so many connections are open."""
-    with trio.fail_after(5):
-        while f" {count} connections" not in server.runtime.tree().children[-1].describe:
-            await trio.sleep(0.01)
+            await until(lambda: " 2 connections" in server.gateway)
+            await until(lambda: " 1 connections" in server.gateway)
 
 
 async def test_a_stop_is_in_time_whatever_clients_do() -> None:
@@ -206,7 +211,7 @@ async def test_a_stop_is_in_time_whatever_clients_do() -> None:
             _never_reading(server, b"GET /v1/stre"),
             _never_reading(server, HEAD.encode() + b"Content-Length: 9\r\n\r\n{"),
         ):
-            await _connected(server, 6)
+            await until(lambda: " 6 connections" in server.gateway)
             for _ in range(40):
                 await server.start("greet", name="x" * 10_000)
             started = trio.current_time()
@@ -233,8 +238,70 @@ async def test_a_stop_lets_a_request_in_work_finish_and_ends_what_waits() -> Non
 
             nursery.start_soon(poll)
             nursery.start_soon(stream)
-            await _connected(server, 2)
+            await until(lambda: " 2 connections" in server.gateway)
             started = trio.current_time()
             await server.runtime.system.root.stop_child("gateway")
             assert trio.current_time() - started < 1
         assert sorted(found) == [("poll", 503), ("stream", 200)]
+
+
+# --- Failures -------------------------------------------------------------------------------------
+
+
+async def test_a_gateway_that_fails_is_restarted_on_the_same_port(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served() as server:
+        assert (await server.http.get("/healthz")).status_code == 200
+
+        async def broken(_self: trio.SocketListener) -> trio.SocketStream:
+            raise OSError(errno.EIO, "the network card is on fire")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trio.SocketListener, "accept", broken)
+            async with await trio.open_tcp_stream(server.bound.host, server.bound.port) as stream:
+                await rest_of(stream)
+        await until(lambda: server.runtime.tree().children[-1].restarts == 1)
+        answer = await raw(server.bound, REQUEST)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert "on fire" in caplog.text
+
+
+async def test_no_file_descriptor_left_is_waited_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served() as server:
+        accept = trio.SocketListener.accept
+        failures = [OSError(errno.EMFILE, "too many open files")]
+
+        async def short_of_files(self: trio.SocketListener) -> trio.SocketStream:
+            stream = await accept(self)
+            if failures:
+                await stream.aclose()
+                raise failures.pop()
+            return stream
+
+        monkeypatch.setattr(trio.SocketListener, "accept", short_of_files)
+        for _ in range(
+            2
+        ):  # the one that waits in the real `accept` already, and the one that fails
+            await raw(server.bound, REQUEST)
+        assert (await raw(server.bound, REQUEST)).startswith(b"HTTP/1.1 200")
+        assert "too many open files" in caplog.text
+        assert server.runtime.tree().children[-1].restarts == 0
+
+
+async def test_a_server_whose_database_does_not_answer_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with served() as server:
+
+        async def silent(_self: object) -> int:
+            await trio.sleep_forever()
+            raise AssertionError
+
+        monkeypatch.setattr(type(server.runtime.storage), "size_bytes", silent)
+        answer = await server.http.get("/readyz")
+        assert answer.status_code == 503
+        assert "storage" in answer.json()["problems"]
+        assert (await server.http.get("/healthz")).status_code == 200

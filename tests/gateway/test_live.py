@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from functools import partial
+
 import pytest
 import trio
 
@@ -10,7 +13,7 @@ from tests.gateway.events import Sse, events_of
 from tests.gateway.serving import served
 from tests.gateway.sockets import Rejected, websocket
 
-# --- One run ---------------------------------------------------------------------------------------
+# --- One run --------------------------------------------------------------------------------------
 
 
 async def test_a_runs_stream_goes_on_behind_the_last_event_seen() -> None:
@@ -86,7 +89,7 @@ async def test_a_stream_ends_when_it_has_sent_enough_and_tells_where_to_resume()
         assert seqs == list(range(1, after + 1))
 
 
-# --- A namespace -----------------------------------------------------------------------------------
+# --- A namespace ----------------------------------------------------------------------------------
 
 
 async def test_a_namespaces_stream_is_a_snapshot_and_then_what_happens() -> None:
@@ -125,6 +128,50 @@ async def test_a_namespaces_stream_resumes_where_it_was_whatever_happened_since(
         assert len(seen) == total
 
 
+async def test_over_many_reconnects_every_run_is_its_journal() -> None:
+    """Forty runs at once, a connection that breaks after every few events: nothing is missed."""
+    rng = random.Random(5)
+    async with served() as server:
+        seen: dict[str, list[int]] = {}
+        last_id = ""
+        path = "/v1/stream?from=latest"
+        async with events_of(server.bound, path) as events, trio.open_nursery() as nursery:
+            for number in range(40):
+                nursery.start_soon(partial(server.start, "greet", name=str(number)))
+            (first,) = await events.take(1)
+            seen[first.data["run_id"]], last_id = [first.data["seq"]], first.id
+        ended = 0
+        while ended < 40:
+            async with events_of(server.bound, path, last_id) as events:
+                for event in await events.take(rng.randrange(1, 9)):
+                    seen.setdefault(event.data["run_id"], []).append(event.data["seq"])
+                    last_id = event.id
+                    ended += event.data["kind"] == "run-completed"
+                    if ended == 40:
+                        break
+        runs = (await server.http.get("/v1/runs?limit=100")).json()["runs"]
+        for run in runs:
+            info = (await server.http.get(f"/v1/runs/{run['id']}")).json()
+            assert seen[run["id"]] == list(range(1, info["seq"] + 1))
+
+
+async def test_a_quiet_streams_position_moves_on_with_what_it_does_not_select() -> None:
+    """Else a reader of rare events would find that its position is not known any more."""
+    async with served(GatewaySettings(keep_alive_comment_s=0.05)) as server:
+        path = "/v1/stream?workflow=wait&from=latest"
+        async with events_of(server.bound, path) as events:
+            await server.ended(await server.start("greet", name="Ada"))
+            ids: list[str] = []
+            while len(ids) < 3:
+                chunk = await events.chunk() or ""
+                ids += [line[4:] for line in chunk.splitlines() if line.startswith("id: ")]
+        assert int(ids[-1].rpartition("-")[2]) >= 4
+        async with events_of(server.bound, path, ids[-1]) as events:
+            run_id = await server.start()
+            (event,) = await events.take(1)
+        assert (event.data["run_id"], event.data["seq"]) == (run_id, 1)
+
+
 async def test_a_stream_of_named_runs_resumes_from_their_journals_after_a_restart() -> None:
     """The position is of a server that is gone; the ids carry the seq of each run as well."""
     async with served() as server:
@@ -141,6 +188,21 @@ async def test_a_stream_of_named_runs_resumes_from_their_journals_after_a_restar
         assert (await server.http.get(path, headers=odd)).status_code == 400
 
 
+async def test_published_values_and_what_no_journal_keeps_travel_on_a_stream() -> None:
+    async with served() as server, websocket(server.bound) as socket:
+        await socket.say(type="subscribe", id="s", from_="latest")
+        await socket.say(type="nothing", id="s")
+        await socket.hear()
+        await server.start("wait")
+        updates = [(await socket.hear())["update"] for _ in range(3)]
+        published = next(update for update in updates if update["kind"] == "value-published")
+        assert published["body"]["value"] == "waiting"
+        await server.start("greet", name="Ada")
+        while not (update := (await socket.hear())["update"])["live"]:
+            pass
+        assert update["kind"] == "task-started"
+
+
 async def test_filters_leave_only_what_they_select() -> None:
     async with served() as server:
         path = "/v1/stream?workflow=greet&status=completed&from=latest"
@@ -154,7 +216,10 @@ async def test_filters_leave_only_what_they_select() -> None:
 async def test_namespaces_streams_do_not_see_each_other() -> None:
     async with served() as server:
         path = "/v1/stream?from=latest&namespace="
-        async with events_of(server.bound, path + "other") as other, events_of(server.bound, path + "default") as own:
+        async with (
+            events_of(server.bound, path + "other") as other,
+            events_of(server.bound, path + "default") as own,
+        ):
             await server.start("greet", name="Ada")
             await own.take(2)
             with trio.move_on_after(0.1) as scope:
@@ -162,7 +227,7 @@ async def test_namespaces_streams_do_not_see_each_other() -> None:
             assert scope.cancelled_caught
 
 
-# --- The websocket ---------------------------------------------------------------------------------
+# --- The websocket --------------------------------------------------------------------------------
 
 
 async def test_a_websocket_carries_many_subscriptions_and_drops_them_again() -> None:
@@ -252,7 +317,10 @@ async def test_a_client_that_only_makes_mistakes_is_closed() -> None:
 
 
 async def test_one_subscription_more_than_allowed_is_refused() -> None:
-    async with served(GatewaySettings(subscriptions_max=2)) as server, websocket(server.bound) as socket:
+    async with (
+        served(GatewaySettings(subscriptions_max=2)) as server,
+        websocket(server.bound) as socket,
+    ):
         for n in range(3):
             await socket.say(type="subscribe", id=f"s{n}", from_="latest")
         assert (await socket.hear())["error"]["code"] == "limit-exceeded"

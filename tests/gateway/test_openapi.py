@@ -5,22 +5,23 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import attrs
 import jsonschema_rs
 
+from aiki_gateway import GatewaySettings
 from aiki_gateway._problems import STATUSES, TITLES
 from aiki_gateway._routes import Access
 from aiki_gateway._table import ROUTES
 from aiki_sdk._errors import ERRORS_BY_CODE
 from tests.gateway.serving import openapi, served
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "http-errors.md"
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
+PAGE = REFERENCE / "http-errors.md"
 
 
 def test_the_document_has_every_route_and_no_other() -> None:
     document = {
-        (method.upper(), path)
-        for path, methods in openapi()["paths"].items()
-        for method in methods
+        (method.upper(), path) for path, methods in openapi()["paths"].items() for method in methods
     }
     assert document == {(route.method, route.path) for route in ROUTES}
 
@@ -69,3 +70,12 @@ def test_the_page_of_errors_has_an_entry_with_the_status_of_every_code() -> None
     entries = re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", PAGE.read_text(), re.MULTILINE)
     assert dict(entries) == {code: str(status) for code, status in STATUSES.items()}
     assert len(entries) == len(STATUSES)
+
+
+def test_the_page_of_the_interface_has_every_route_and_every_setting() -> None:
+    text = (REFERENCE / "http.md").read_text()
+    routes = re.findall(r"^\| `([A-Z]+ /[^`]*)` \|", text, re.MULTILINE)
+    websockets = ["WS /v1/stream", "WS /v1/worker"]
+    assert routes == [*(f"{route.method} {route.path}" for route in ROUTES), *websockets]
+    settings = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", text, re.MULTILINE)
+    assert settings == [(one.name, str(one.default)) for one in attrs.fields(GatewaySettings)]

@@ -144,40 +144,30 @@ async def test_a_bug_is_a_500_that_tells_nothing_of_the_inside(
         assert "the secret" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("what", "data", "status"),
-    [
-        ("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"400"),
-        ("no host", b"GET / HTTP/1.1\r\n\r\n", b"400"),
-        ("a header with a line break", b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", b"400"),
-        (
-            "a length and chunks",
-            b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            b"400",
-        ),
-        (
-            "two lengths",
-            b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
-            b"Content-Length: 4\r\n\r\nabc",
-            b"400",
-        ),
-        (
-            "a chunk that is none",
-            b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
-            b"400",
-        ),
-        ("HTTP/2 in clear text", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"40"),
-        (
-            "an upgrade to HTTP/2",
-            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings, close"
-            b"\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
-            b"200",
-        ),
-    ],
+POST = b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+UPGRADE = (
+    b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 )
-async def test_what_is_no_proper_http_is_refused(what: str, data: bytes, status: bytes) -> None:
+
+RAW: dict[str, tuple[bytes, bytes]] = {
+    "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"400"),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+    "a line break in a header": (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", b"400"),
+    "a length and chunks": (POST + b"Content-Length: 3\r\n" + CHUNKED + b"\r\n0\r\n\r\n", b"400"),
+    "two lengths": (POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc", b"400"),
+    "a chunk that is none": (POST + CHUNKED + b"\r\nzz\r\n", b"400"),
+    "HTTP/2 in clear text": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"40"),
+    "an upgrade to HTTP/2": (
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE + b"\r\n",
+        b"200",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", RAW)
+async def test_what_is_no_proper_http_is_refused(what: str) -> None:
+    data, status = RAW[what]
     async with served() as server:
         answer = await raw(server.bound, data)
         assert answer.startswith(b"HTTP/1.1 " + status), (what, answer[:200])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import trio
 
-from tests.gateway.serving import served
+from tests.gateway.serving import served, until
 
 
 async def test_a_started_run_ends_and_can_be_looked_at() -> None:
@@ -116,9 +116,7 @@ async def test_a_client_that_goes_away_ends_its_long_poll() -> None:
         await server.parked(run_id)
         with trio.move_on_after(0.2):
             await server.http.get(f"/v1/runs/{run_id}/result?wait=60")
-        with trio.fail_after(5):
-            while "0 waiters" not in server.runtime.hub.describe():
-                await trio.sleep(0.01)
+        await until(lambda: "0 waiters" in server.runtime.hub.describe())
 
 
 async def test_an_event_with_slashes_in_its_name_and_a_key_is_taken_once() -> None:

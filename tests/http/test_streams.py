@@ -205,6 +205,22 @@ async def test_a_wait_for_a_status_ends_in_time_also_when_updates_come(
     assert trio.current_time() == 10.5
 
 
+async def test_a_stream_that_is_refused_half_way_is_tried_again(
+    server: FakeServer, client: Client, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The connection is lost while the reason is being read."""
+
+    async def broken() -> AsyncGenerator[bytes]:
+        yield b'{"code": "unav'
+        raise httpx.ReadError("lost")
+
+    handle = await started(client, server, 0)
+    server.port.complete(handle.id)
+    server.planned(Fault("/stream", answer=httpx.Response(503, content=broken())))
+
+    assert [update.seq async for update in handle.updates()] == [1, 2, 3]
+
+
 async def test_an_event_without_an_end_is_refused(
     server: FakeServer, client: Client, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -101,3 +101,15 @@ async def test_what_happens_to_a_run_while_its_worker_stops_holds_the_stop_up_fo
             nursery.start_soon(send, handle)
             began = trio.current_time()
         assert trio.current_time() - began < 2
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_runtime_that_is_left_at_once_has_nothing_to_report(
+    steps: int, autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its worker may not have begun yet, and must neither fail nor hold anything up."""
+    with caplog.at_level("WARNING"):
+        async with virtual_runtime(taker):
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+    assert caplog.text == ""

@@ -51,25 +51,32 @@ async def test_of_the_runs_that_wait_for_a_slot_the_urgent_go_first(autojump_clo
     assert order == ["first", "high", "normal", "low"]
 
 
-async def test_runs_that_stand_in_the_queue_are_not_loaded_to_be_claimed(
-    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    @workflow(name="slow", version="1.0.0")
-    async def slow(run: Run) -> None:
-        await trio.sleep(1)
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note whose journals are read."""
+    runs: list[str] = []
+    journal = MemoryStorage.journal
 
+    async def noted(
+        storage: MemoryStorage, run_id: str, *, after: int = 0, limit: int | None = None
+    ) -> list[Entry]:
+        runs.append(run_id)
+        return await journal(storage, run_id, after=after, limit=limit)
+
+    monkeypatch.setattr(MemoryStorage, "journal", noted)
+    return runs
+
+
+@workflow(name="slow", version="1.0.0")
+async def slow(run: Run) -> None:
+    await trio.sleep(1)
+
+
+async def test_runs_that_stand_in_the_queue_are_not_loaded_to_be_claimed(
+    autojump_clock: object, loaded: list[str]
+) -> None:
     settings = evolve(VIRTUAL, worker=WorkerSettings(runs_max=1))
     async with virtual_runtime(slow, settings=settings) as runtime:
-        loaded: list[str] = []
-        journal = MemoryStorage.journal
-
-        async def counted(
-            storage: MemoryStorage, run_id: str, *, after: int = 0, limit: int | None = None
-        ) -> list[Entry]:
-            loaded.append(run_id)
-            return await journal(storage, run_id, after=after, limit=limit)
-
-        monkeypatch.setattr(MemoryStorage, "journal", counted)
         handles = [await runtime.client.start(slow) for _ in range(5)]
         assert runtime.runs.active == 5
         for handle in handles:
@@ -82,10 +89,6 @@ async def test_runs_that_stand_in_the_queue_are_not_loaded_to_be_claimed(
 async def test_of_the_runs_in_the_queue_a_bounded_number_keeps_its_actor(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @workflow(name="slow", version="1.0.0")
-    async def slow(run: Run) -> None:
-        await trio.sleep(1)
-
     monkeypatch.setattr(_run_actor, "IDLE_MAX", 2)
     settings = evolve(VIRTUAL, worker=WorkerSettings(runs_max=1))
     async with virtual_runtime(slow, settings=settings) as runtime:
@@ -94,3 +97,5 @@ async def test_of_the_runs_in_the_queue_a_bounded_number_keeps_its_actor(
         assert runtime.runs.active == 3  # the one that is executed, and two
         for handle in handles:
             await handle.result(timeout=60)
+        await trio.testing.wait_all_tasks_blocked()
+        assert runtime.runs.active == 0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import asyncpg
 import trio
+from attrs import frozen
 
 from aiki_actors.storage import Appended, PostgresSettings, Storage
+from aiki_actors.storage.postgres._asyncio import AsyncioHost, open_asyncio
 from tests.contract.storage_cases import add, create
 from tests.servers.postgres import PostgresServer
 
@@ -65,3 +69,30 @@ async def write_until(
         assert results == [OK], results
         seq += 1
         acknowledged[run_id] = seq
+
+
+@frozen
+class Held:
+    """A transaction of somebody else's."""
+
+    connection: asyncpg.Connection[asyncpg.Record]
+    asyncio: AsyncioHost
+
+    async def execute(self, statement: str) -> None:
+        await self.asyncio.run(self.connection.execute(statement))
+
+
+@asynccontextmanager
+async def holding(url: str, *statements: str) -> AsyncGenerator[Held, None]:
+    """Run statements in a transaction of its own, which is rolled back after the block."""
+    async with open_asyncio() as asyncio:
+        connection = await asyncio.run(asyncpg.connect(url))
+        held = Held(connection, asyncio)
+        await held.execute("BEGIN")
+        for statement in statements:
+            await held.execute(statement)
+        try:
+            yield held
+        finally:
+            with trio.CancelScope(shield=True):
+                await asyncio.run(connection.close())

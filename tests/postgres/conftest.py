@@ -1,4 +1,4 @@
-"""What tests of the PostgreSQL adapter share: databases, and asking the server beside the adapter."""
+"""What tests of the PostgreSQL adapter share: databases, and servers."""
 
 from __future__ import annotations
 

@@ -66,7 +66,10 @@ SELECT run_id, seq, created_at, 'run-queued', 1, '\\x7b7d' FROM runs, generate_s
 
 @frozen
 class Question:
-    """A question, the statement that asks it, and the index that should answer it."""
+    """A question, the statement that asks it, and the index that should answer it.
+
+    Where each of two does equally well, both are named, with a `|` between.
+    """
 
     name: str
     index: str
@@ -80,7 +83,7 @@ def questions() -> Iterator[Question]:
     yield Question("journal of a run", "journal_pkey", queries.JOURNAL, (one, 0, 500))
     yield Question("a run", "runs_pkey", queries.ONE_RUN, (one,))
     yield Question(
-        "by reference id, now", "runs_by_current_reference", queries.FIND,
+        "by reference id, now", "runs_by_current_reference|runs_by_reference", queries.FIND,
         ("default", "workflow-1", "reference-41"),
     )  # fmt: skip
     end = (int(NOW) + 500, one)
@@ -159,23 +162,25 @@ async def explain(
 async def _print_plans(url: str, runs: int) -> None:
     started = time.perf_counter()
     await fill(url, runs)
-    print(f"filled in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    sys.stderr.write(f"filled in {time.perf_counter() - started:.0f} s\n")
     connection = await connect(url)
-    print("| question | index | rows read | ms |")
-    print("|---|---|---|---|")
+    sys.stdout.write("| question | index | rows read | ms |\n|---|---|---|---|\n")
     for question in questions():
         await explain(connection, question, ", ANALYZE")
         found = await explain(connection, question, ", ANALYZE")
-        indexes = {node["Index Name"]: None for node in nodes(found["Plan"]) if "Index Name" in node}
+        indexes = {
+            node["Index Name"]: None for node in nodes(found["Plan"]) if "Index Name" in node
+        }
         rows = sum(
             int(node["Actual Rows"] * node["Actual Loops"])
             for node in nodes(found["Plan"])
             if "Index Name" in node
         )
         names = ", ".join(f"`{name}`" for name in indexes)
-        print(f"| {question.name} | {names} | {rows:,} | {found['Execution Time']:.2f} |")
+        took = found["Execution Time"]
+        sys.stdout.write(f"| {question.name} | {names} | {rows:,} | {took:.2f} |\n")
     size = await connection.fetchval("SELECT pg_size_pretty(pg_database_size(current_database()))")
-    print(f"database: {size}", file=sys.stderr)
+    sys.stderr.write(f"database: {size}\n")
     await connection.close()
 
 

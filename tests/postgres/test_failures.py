@@ -1,5 +1,7 @@
-"""The server is killed, stopped, read-only, full of others: nothing acknowledged is lost, and the
-storage goes on by itself as soon as it can."""
+"""The server is killed, stopped, read-only, full of others.
+
+Nothing acknowledged is lost, and the storage goes on by itself as soon as it can.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,6 @@ import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
-import asyncpg
 import attrs
 import pytest
 import trio
@@ -20,7 +21,6 @@ from aiki_actors.storage.postgres import (
     migrate_postgres,
     open_postgres,
 )
-from aiki_actors.storage.postgres._errors import translate
 from aiki_sdk import (
     PayloadError,
     StorageError,
@@ -36,9 +36,10 @@ from tests.postgres.cases import (
     ask,
     database_of,
     entries_of,
+    holding,
     write_until,
 )
-from tests.servers.postgres import PostgresServer, postgres_server
+from tests.servers.postgres import PostgresServer, postgres_server, standby_of
 
 WRITERS = attrs.evolve(PATIENT, writers=3)
 KILL = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
@@ -117,6 +118,39 @@ async def test_a_server_that_is_restarted_under_load_loses_nothing(
             await in_thread(stop)
             own_server.start()
         await progress(acknowledged, 50)
+
+
+async def test_after_a_failover_to_a_synchronous_standby_nothing_is_missing(
+    own_server: PostgresServer,
+) -> None:
+    """The primary is killed under load; its standby is promoted, and found by the same URL."""
+    with standby_of(own_server) as standby:
+        hosts = f"127.0.0.1:{own_server.port},127.0.0.1:{standby.port}"
+        url = own_server.url().replace(f"127.0.0.1:{own_server.port}", hosts)
+        await migrate_postgres(url)
+        async with open_postgres(url, WRITERS) as storage, load(storage) as acknowledged:
+            await progress(acknowledged, 50)
+            await in_thread(own_server.kill)
+            await in_thread(standby.execute, "SELECT pg_promote()")
+            await progress(acknowledged, 50)
+
+
+async def test_a_full_disk_refuses_and_is_got_over(url: str, shared: PostgresServer) -> None:
+    full = (
+        "CREATE FUNCTION aiki.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+    )
+    async with open_postgres(url, PATIENT) as storage:
+        assert await storage.append([create("run_1")]) == [OK]
+        await ask(shared, url, full)
+        trigger = "CREATE TRIGGER full_disk BEFORE INSERT ON aiki.journal EXECUTE FUNCTION"
+        await ask(shared, url, f"{trigger} aiki.full_disk()")
+        with pytest.raises(StorageFull, match="free space") as refused:
+            await storage.append([add("run_1", 2)])
+        assert refused.value.retryable
+        assert await entries_of(storage, "run_1") == 1
+        await ask(shared, url, "DROP TRIGGER full_disk ON aiki.journal")
+        assert await storage.append([add("run_1", 2)]) == [OK]
 
 
 async def test_what_cannot_be_written_is_refused_and_the_pools_recover(
@@ -218,12 +252,6 @@ async def test_more_connections_than_the_server_allows_are_waited_for() -> None:
         assert "too many clients" in server.log()
 
 
-async def test_a_full_disk_has_an_error_of_its_own() -> None:
-    error = asyncpg.DiskFullError("could not extend file")
-    assert isinstance(translate(error, "db"), StorageFull)
-    assert StorageFull.retryable
-
-
 async def test_no_password_is_shown() -> None:
     with pytest.raises(StorageUnavailable) as refused:
         async with open_postgres("postgresql://me:hunter2@127.0.0.1:1/db", IMPATIENT):
@@ -259,35 +287,6 @@ async def test_a_broken_change_never_spoils_the_appends_of_others(url: str) -> N
 
 
 # --- Other transactions ---------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def holding(url: str, *statements: str) -> AsyncGenerator[Held, None]:
-    """Run statements in a transaction of its own, which is rolled back after the block."""
-    import trio_asyncio
-
-    async with trio_asyncio.open_loop() as loop:
-        connection = await loop.run_aio_coroutine(asyncpg.connect(url))
-        held = Held(connection, loop)
-        await held.execute("BEGIN")
-        for statement in statements:
-            await held.execute(statement)
-        try:
-            yield held
-        finally:
-            with trio.CancelScope(shield=True):
-                await loop.run_aio_coroutine(connection.close())
-
-
-@attrs.frozen
-class Held:
-    """A transaction of somebody else's."""
-
-    connection: asyncpg.Connection[asyncpg.Record]
-    loop: object
-
-    async def execute(self, statement: str) -> None:
-        await self.loop.run_aio_coroutine(self.connection.execute(statement))  # type: ignore[attr-defined]
 
 
 async def waits_for_a_lock(server: PostgresServer, url: str) -> None:

@@ -6,12 +6,11 @@ from collections.abc import AsyncGenerator
 
 import attrs
 import pytest
-import trio
-import trio_asyncio
 
 from aiki_actors.engine import Micros
 from aiki_actors.storage import DueRun, KnownWorkflow, RunFilter
 from aiki_actors.storage.postgres import open_postgres
+from aiki_actors.storage.postgres._asyncio import open_asyncio
 from aiki_sdk.protocol import RunStatus
 from tests.contract.storage_cases import NOW, add, create, notice, settle
 from tests.postgres.cases import OK, PATIENT, ask
@@ -24,8 +23,8 @@ RUNS = 100_000
 @pytest.fixture
 async def filled() -> AsyncGenerator[str, None]:
     """A database with many runs."""
-    async with open_database() as url, trio_asyncio.open_loop() as loop:
-        await loop.run_aio_coroutine(fill(url, RUNS))
+    async with open_database() as url, open_asyncio() as asyncio:
+        await asyncio.run(fill(url, RUNS))
         yield url
 
 
@@ -39,18 +38,21 @@ SCANS = (
 async def test_every_question_is_answered_by_its_index_and_no_write_reads_a_table(
     filled: str, shared: PostgresServer
 ) -> None:
-    async with trio_asyncio.open_loop() as loop:
-        connection = await loop.run_aio_coroutine(connect(filled))
+    async with open_asyncio() as asyncio:
+        connection = await asyncio.run(connect(filled))
         for question in questions():
-            plan = await loop.run_aio_coroutine(explain(connection, question))
+            plan = await asyncio.run(explain(connection, question))
             found = list(nodes(plan["Plan"]))
             kinds = {node["Node Type"] for node in found}
             assert not kinds & {"Seq Scan", "Bitmap Heap Scan"}, (question.name, plan)
-            assert question.index in {node.get("Index Name") for node in found}, question.name
-        await loop.run_aio_coroutine(connection.close())
+            used = {node.get("Index Name") for node in found}
+            assert used & set(question.index.split("|")), (question.name, used)
+        await asyncio.run(connection.close())
     # How the tables were filled does not count.
     await ask(shared, filled, "SELECT pg_stat_reset()")
     await use(filled)
+    counted = "SELECT sum(idx_scan) FROM pg_stat_user_tables WHERE schemaname = 'aiki'"
+    assert await ask(shared, filled, counted) > 100
     assert await ask(shared, filled, SCANS) == ""
 
 

@@ -97,8 +97,9 @@ async def test_a_failover_to_an_old_replica_loses_nothing(
     start_server: Callable[..., RedisServer], every_binary: Binary, tmp_path: Path
 ) -> None:
     """The replica stopped hearing of its master early; then it takes the master's place."""
-    master = start_server(every_binary)
-    replica = start_server(every_binary, replicaof=f"127.0.0.1 {master.port}")
+    master = start_server(every_binary, repl_diskless_sync_delay="0")
+    replica = start_server(every_binary)
+    replica.command("REPLICAOF", "127.0.0.1", str(master.port))
     ledger = Ledger()
     settings = fast(master.url, redelivery_s=60.0, redelivery_max_s=60.0)
     async with publishing(settings, ledger) as publisher:
@@ -117,7 +118,7 @@ async def test_a_failover_to_an_old_replica_loses_nothing(
         replica.command("SAVE")
         replica.kill()
         replica.port = port
-        replica.start(replicaof="no one")
+        replica.start()
         worker = a_worker(settings, ledger, "wrk_1")
         async with consuming(worker):
             await until(lambda: len(ledger.order) == 100)

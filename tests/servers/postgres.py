@@ -53,6 +53,8 @@ _EMPTIED: Final[list[str]] = []
 QUICK: Final = (
     "-c", "max_connections=60", "-c", "shared_buffers=64MB", "-c", "max_wal_size=256MB",
     "-c", "checkpoint_timeout=30min", "-c", "autovacuum_naptime=10s",
+    # In the data folder, which is removed at the end, also after a kill.
+    "-c", "dynamic_shared_memory_type=mmap",
 )  # fmt: skip
 
 
@@ -126,6 +128,16 @@ class PostgresServer:
             "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions",
         )  # fmt: skip
 
+    def copy_from(self, primary: PostgresServer) -> None:
+        """Make the data folder a copy of a running server's, to follow it as its standby."""
+        user = _user()
+        if user is not None:
+            shutil.chown(self.folder, user)
+        self._run(
+            "pg_basebackup", "-D", str(self.folder / "data"), "-h", "127.0.0.1",
+            "-p", str(primary.port), "-U", USER, "-R", "-X", "stream", "-c", "fast", "--no-sync",
+        )  # fmt: skip
+
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
             [self.bin / program, *arguments],
@@ -160,7 +172,7 @@ class PostgresServer:
             )  # fmt: skip
         deadline = time.monotonic() + STARTED_WITHIN_S
         # Asked for by its log: inside Trio, asyncio has no room in the main thread.
-        while b"ready to accept connections" not in (self.folder / "log").read_bytes()[before:]:
+        while b"ready to accept" not in (self.folder / "log").read_bytes()[before:]:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise NoPostgresError(f"PostgreSQL did not start: {self.log()[-2000:]}")
@@ -197,6 +209,13 @@ class PostgresServer:
         """Kill it with SIGKILL, as a crash would; its children notice and leave."""
         self.stop(signal.SIGKILL)
         self._await_children()
+
+    def configure(self, line: str) -> None:
+        """Add a line to the configuration, and have it read by the running server."""
+        assert self.process is not None, "the server is not running"
+        with (self.folder / "data" / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+        self.process.send_signal(signal.SIGHUP)
 
     def _await_children(self) -> None:
         """Wait until no child of the killed server holds its shared memory or its port."""
@@ -256,6 +275,20 @@ def postgres_server(
         server.initialise()
         stack.callback(server.stop, signal.SIGQUIT)
         server.start()
+        yield server
+
+
+@contextmanager
+def standby_of(primary: PostgresServer) -> Generator[PostgresServer, None, None]:
+    """Run a server that follows another, which then waits for it at every commit."""
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="aiki-postgres-", dir=primary.folder.parent))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        server = PostgresServer(primary.bin, folder, free_port(), primary.options)
+        server.copy_from(primary)
+        stack.callback(server.stop, signal.SIGQUIT)
+        server.start()
+        primary.configure("synchronous_standby_names = '*'")
         yield server
 
 

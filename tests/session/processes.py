@@ -37,6 +37,8 @@ class Rig:
     """The processes of one test."""
 
     folder: Path
+    grace_s: float
+    lease_s: float
     port: int = field(factory=free_port)
     server: trio.Process | None = None
     workers: list[trio.Process] = field(factory=lambda: list[trio.Process]())
@@ -63,7 +65,9 @@ class Rig:
         return process
 
     async def start_server(self) -> None:
-        self.server = await self._start("serve", str(self.folder / "runs.db"), str(self.port))
+        times = (str(self.grace_s), str(self.lease_s))
+        database = str(self.folder / "runs.db")
+        self.server = await self._start("serve", database, str(self.port), *times)
 
     async def start_worker(
         self, *, url: str | None = None, version: str = "1", grace_s: float = 5
@@ -86,7 +90,7 @@ class Rig:
     async def until_effects(self, count: int) -> None:
         """Wait until so many steps took effect."""
         with trio.fail_after(READY_S):
-            while self.effects().total() < count:
+            while self.effects().total() < count:  # noqa: ASYNC110  (other processes write it)
                 await trio.sleep(0.02)
 
     async def start_runs(self, client: Client, count: int, length: int, pause_ms: int) -> list[Any]:
@@ -98,11 +102,8 @@ class Rig:
 
     async def results(self, handles: list[RunHandle[Any]], within_s: float = 30) -> list[Any]:
         """Return what runs returned, asking again while the server is away."""
-        found: list[Any] = []
         with trio.fail_after(within_s):
-            for handle in handles:
-                found.append(await _result(handle))
-        return found
+            return [await _result(handle) for handle in handles]
 
     async def close(self) -> None:
         for process in [*self.workers, self.server]:
@@ -125,9 +126,9 @@ async def _result(handle: RunHandle[Any]) -> Any:
 
 
 @asynccontextmanager
-async def rig(folder: Path) -> AsyncGenerator[Rig]:
+async def rig(folder: Path, *, grace_s: float = 1.0, lease_s: float = 3.0) -> AsyncGenerator[Rig]:
     """Start a server; end every process with the block."""
-    one = Rig(folder)
+    one = Rig(folder, grace_s, lease_s)
     try:
         await one.start_server()
         yield one

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 
 import trio
 
 from aiki_actors.session import SessionLimits
-from aiki_sdk import Client, Event, Run, task, workflow
+from aiki_sdk import AnyWorkflow, Client, Event, Run, task, workflow
 from aiki_trio import RuntimeSettings
 from aiki_trio._server import open_server
 from aiki_trio._worker import Worker
-
-QUICK = SessionLimits(beat_s=0.3, grace_s=4.0, lease_s=7.5)
-"""Intervals of seconds instead of half a minute; workers take them from the server."""
 
 go = Event("go", str)
 
@@ -59,9 +57,10 @@ async def steps_2(run: Run, sink: str, name: str, count: int, pause_ms: int) -> 
     return -1
 
 
-async def serve(database: str, port: str) -> None:
-    """Run a server until killed."""
-    settings = RuntimeSettings(sessions=QUICK, blocked_after=None)
+async def serve(database: str, port: str, grace_s: str, lease_s: str) -> None:
+    """Run a server until killed; workers take its intervals over."""
+    limits = SessionLimits(beat_s=0.3, grace_s=float(grace_s), lease_s=float(lease_s))
+    settings = RuntimeSettings(sessions=limits, blocked_after=None)
     async with open_server(f"sqlite:///{database}", settings=settings) as runtime:
         bound = await runtime.serve(port=int(port))
         print(bound.url, flush=True)  # noqa: T201
@@ -70,7 +69,7 @@ async def serve(database: str, port: str) -> None:
 
 async def work(url: str, version: str, grace_s: str) -> None:
     """Run a worker until told to stop."""
-    flows = [steps, waits] if version == "1" else [steps_2]
+    flows: list[AnyWorkflow] = [steps, waits] if version == "1" else [steps_2]
     async with Client(url) as client:
         worker = Worker(client, workflows=flows, max_runs=50, grace_period=float(grace_s))
         print(worker.id, flush=True)  # noqa: T201
@@ -78,5 +77,8 @@ async def work(url: str, version: str, grace_s: str) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level="INFO")
-    trio.run({"serve": serve, "work": work}[sys.argv[1]], *sys.argv[2:])
+    logging.basicConfig(level=os.environ.get("AIKI_LOG_LEVEL", "WARNING"))
+    if sys.argv[1] == "serve":
+        trio.run(partial(serve, *sys.argv[2:]))
+    else:
+        trio.run(partial(work, *sys.argv[2:]))

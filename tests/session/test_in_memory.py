@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import pytest
 import trio
-from attrs import define, field, frozen
 
-from aiki_actors.storage import MemoryStorage, Storage
-from aiki_sdk import Event, Retry, SeededIds, SeededRng, TrioClock, UnknownWorkflow, task, workflow
-from aiki_sdk._run import Run
+from aiki_sdk import Run, UnknownWorkflow, workflow
 from aiki_sdk.client import RunHandle
 from aiki_sdk.protocol import RunStatus
-from aiki_trio._runtime import Runtime
-from aiki_trio._server import serving
-from aiki_trio._worker import Worker
-from tests.integration.runtimes import EPOCH, VIRTUAL, kinds
-from tests.session.wires import Net
-
-pay = Event("pay", str)
-log: list[str] = []
-gates: dict[str, trio.Event] = {}
+from tests.integration.runtimes import kinds
+from tests.session.clusters import (
+    chain,
+    cluster,
+    everything,
+    gated,
+    gates,
+    impatient,
+    log,
+    note,
+    pay,
+    waiter,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,152 +31,10 @@ def _empty_log() -> None:
     gates.clear()
 
 
-@task
-async def note(word: str) -> str:
-    log.append(word)
-    return word
-
-
-@task
-async def slow(word: str) -> str:
-    log.append(word)
-    gate = gates.get(word)
-    if gate is not None:
-        await gate.wait()
-    return word
-
-
-@task(retry=Retry.fixed(3, 1))
-async def flaky(word: str) -> str:
-    log.append(word)
-    if log.count(word) == 1:
-        message = "once"
-        raise ConnectionError(message)
-    return word
-
-
-@workflow(name="chain", version="1.0.0")
-async def chain(run: Run, words: int) -> str:
-    told = ""
-    for number in range(words):
-        told += await note(f"{number}")
-    return told
-
-
-@workflow(name="gated", version="1.0.0")
-async def gated(run: Run, word: str) -> str:
-    return await note("before") + await slow(word) + await note("after")
-
-
-@workflow(name="waiter", version="1.0.0", events=[pay])
-async def waiter(run: Run, hours: int = 1) -> str:
-    first = await note("first")
-    paid = await run.wait(pay, timeout=timedelta(hours=hours))
-    return first + paid + await note("last")
-
-
-@workflow(name="everything", version="1.0.0", events=[pay])
-async def everything(run: Run) -> str:
-    got = await run.gather(note("a"), flaky("b"), run.call(chain, 2))
-    await run.sleep("nap", seconds=5)
-    return "".join(str(one) for one in got) + await run.wait(pay)
-
-
-ALL = (chain, gated, waiter, everything)
-
-
-@frozen
-class Address:
-    """What a worker needs of a client."""
-
-    url: str | None = None
-    api_key: str | None = None
-    namespace: str = "default"
-
-
-@define(eq=False)
-class Cluster:
-    """A server that can be killed and started again, and its workers."""
-
-    net: Net
-    storage: Storage
-    nursery: trio.Nursery
-    _seed: int = field(default=0, init=False)
-    _server: trio.CancelScope | None = field(default=None, init=False)
-
-    @property
-    def runtime(self) -> Runtime:
-        assert self.net.runtime is not None
-        return self.net.runtime
-
-    async def start_server(self) -> None:
-        self._seed += 1
-        self._server = trio.CancelScope()
-        await self.nursery.start(self._serve, self._server, self._seed)
-
-    async def _serve(
-        self, scope: trio.CancelScope, seed: int, task_status: trio.TaskStatus[None]
-    ) -> None:
-        with scope:
-            async with serving(
-                self.storage,
-                settings=VIRTUAL,
-                clock=TrioClock(EPOCH),
-                ids=SeededIds(f"server {seed}"),
-                rng=SeededRng(seed),
-            ) as runtime:
-                self.net.runtime = runtime
-                task_status.started()
-                await trio.sleep_forever()
-
-    def kill_server(self) -> None:
-        """Forget everything but the database; what was not sent yet is lost."""
-        self.net.cut()
-        runtime = self.runtime
-        self.net.runtime = None
-        for session in list(runtime.sessions._sessions.values()):
-            session.ended = True  # a killed process gives nothing back
-        assert self._server is not None
-        self._server.cancel()
-
-    async def start_worker(self, *workflows: Any, **options: Any) -> tuple[Worker, trio.CancelScope]:
-        self._seed += 1
-        worker = Worker(
-            Address(),
-            workflows=workflows or ALL,
-            clock=TrioClock(EPOCH),
-            ids=SeededIds(f"worker {self._seed}"),
-            rng=SeededRng(self._seed),
-            dial=self.net.dial,
-            **options,
-        )
-        scope = trio.CancelScope()
-
-        async def run(task_status: trio.TaskStatus[None]) -> None:
-            with scope:
-                await worker.run(handle_signals=False, task_status=task_status)
-
-        await self.nursery.start(run)
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        return worker, scope
-
-    async def start(self, flow: Any, *args: Any, **options: Any) -> RunHandle[Any]:
-        handle: RunHandle[Any] = await self.runtime.client.options(**options).start(flow, *args)
-        return handle
-
-    async def get(self, handle: RunHandle[Any], flow: Any) -> RunHandle[Any]:
-        return await self.runtime.client.get(handle.id, workflow=flow)
-
-
-@asynccontextmanager
-async def cluster() -> AsyncGenerator[Cluster]:
-    async with trio.open_nursery() as nursery:
-        one = Cluster(Net(nursery), MemoryStorage(), nursery)
-        await one.start_server()
-        try:
-            yield one
-        finally:
-            nursery.cancel_scope.cancel()
+async def _until_lost(handle: RunHandle[Any]) -> None:
+    async for update in handle.updates():
+        if update.kind == "claim-lost":
+            return
 
 
 async def test_runs_are_executed_over_a_session(autojump_clock: trio.testing.MockClock) -> None:
@@ -208,7 +64,7 @@ async def test_a_warm_run_goes_on_where_it_waits(autojump_clock: trio.testing.Mo
         await c.start_worker()
         handle = await c.start(waiter, 1)
         await handle.wait(RunStatus.AWAITING_EVENT, timeout=5)
-        (up, down) = c.net.pairs[0]
+        (_, down) = c.net.pairs[0]
         before = len(down.frames)
         await handle.send(pay, "yes")
         assert await handle.result(timeout=5) == "firstyeslast"
@@ -246,8 +102,7 @@ async def test_runs_of_a_lost_worker_are_given_to_another_after_the_grace(
         c.net.reachable = False
         c.net.cut()
         begun = trio.current_time()
-        while "claim-lost" not in await kinds(handle):
-            await trio.sleep(0.5)
+        await _until_lost(handle)
         assert 14 <= trio.current_time() - begun <= 16.5
         c.net.reachable = True
         await trio.sleep(6)
@@ -268,8 +123,7 @@ async def test_a_silent_network_ends_the_worker_before_its_lease(
         assert log.count("x") == 1
         c.net.mute(up=direction != "down", down=direction != "up")
         begun = trio.current_time()
-        while "claim-lost" not in await kinds(handle):
-            await trio.sleep(0.5)
+        await _until_lost(handle)
         assert trio.current_time() - begun <= 31
         gates["x"].set()
         assert await handle.result(timeout=60) == "beforexafter"
@@ -424,3 +278,50 @@ async def test_a_worker_that_was_away_too_long_gives_its_runs_up_and_gets_them_a
         assert await handle.result(timeout=10) == "beforexafter"
         assert log.count("before") == 1
         assert (await kinds(handle)).count("claim-lost") == 1
+
+
+@workflow(name="grown", version="1.0.0", events=[pay])
+async def before_the_deploy(run: Run) -> str:
+    return await note("a") + await run.wait(pay)
+
+
+@workflow(name="grown", version="1.0.0", events=[pay])
+async def after_the_deploy(run: Run) -> str:
+    return await note("a") + await run.wait(pay) + await note("new")
+
+
+async def test_a_rolling_restart_takes_runs_over_to_new_code(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as c:
+        olds = [await c.start_worker(before_the_deploy) for _ in range(2)]
+        handles = [await c.start(before_the_deploy) for _ in range(6)]
+        for handle in handles:
+            await handle.wait(RunStatus.AWAITING_EVENT, timeout=5)
+        for worker, _ in olds:
+            await c.start_worker(after_the_deploy)
+            worker.stop()
+            await trio.sleep(1)
+        for handle in handles:
+            await handle.send(pay, "!")
+            assert await handle.result(timeout=5) == "a!new"
+        assert log.count("a") == 6, "what was recorded was not done again"
+
+
+async def test_code_that_goes_on_by_itself_gets_its_claim_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as c:
+        await c.start_worker()
+        handle = await c.start(impatient)
+        assert await handle.result(timeout=5) == "after"
+        assert (await kinds(handle)).count("run-claimed") == 2
+        broken = await c.start(impatient)
+        await broken.wait(RunStatus.AWAITING_EVENT, timeout=5)
+        c.kill_server()
+        await trio.sleep(0.2)
+        await c.start_server()
+        again = await c.get(broken, impatient)
+        await again.send(pay, "on")
+        assert await again.result(timeout=10) == "after", "the parked run was replayed"
+        assert log == ["before", "after", "before", "after"]

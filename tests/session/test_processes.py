@@ -48,7 +48,7 @@ async def test_kill_9_of_a_worker_loses_nothing_and_repeats_nothing_that_was_fin
 
 
 async def test_kill_9_and_restart_of_the_server_repeats_nothing_at_all(tmp_path: Path) -> None:
-    async with rig(tmp_path) as r, Client(r.url) as client:
+    async with rig(tmp_path, grace_s=20, lease_s=60) as r, Client(r.url) as client:
         await r.start_worker()
         waiting = await r.start_waiting(client)
         handles = await r.start_runs(client, 30, LENGTH, 20)
@@ -74,7 +74,7 @@ async def test_a_cut_network_is_survived_whichever_direction_is_cut(
         handles = await r.start_runs(client, 10, LENGTH, 50)
         await r.until_effects(30)
         proxy.up, proxy.down = direction == "down", direction == "up"
-        await trio.sleep(5.5)
+        await trio.sleep(2.5)
         at_rest = r.effects().total()
         await trio.sleep(0.3)
         assert r.effects().total() == at_rest, "the worker stopped by itself"

@@ -41,7 +41,7 @@ class Pipe:
         try:
             await self._put.send(frame)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise self.closed or SessionClosed(CloseCode.GOING_AWAY, "cut") from None
+            raise SessionClosed(CloseCode.GOING_AWAY, "cut") from None
 
     async def receive(self) -> bytes:
         try:

@@ -6,27 +6,30 @@ that does not find them is judged broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import trio
-from attrs import evolve
+from attrs import evolve, frozen
 
 from aiki_actors import engine as e
-from aiki_actors.engine import _decide, _decide_client, _decide_worker, _projection
+from aiki_actors.engine import _decide, _decide_client, _projection
 from aiki_actors.server._dispatcher import Dispatcher
 from aiki_actors.server._keeper import Keeper
-from aiki_actors.server._run_actor import Batch, RunActor
+from aiki_actors.server._run_actor import RunActor
+from aiki_actors.server._run_batch import Batch
 from aiki_actors.server._storage_actor import StorageActor, Write
 from aiki_actors.server._timers import Timers
 from aiki_actors.storage import Appended, Change
 from aiki_actors.storage._memory import MemoryStorage
-from aiki_actors.worker._branches import Branch, BranchTracker
+from aiki_actors.worker._attempt import Attempt
+from aiki_actors.worker._attempts import TaskActor
 from aiki_actors.worker._executor import Executor
-from aiki_actors.worker._replica import Replica
+from aiki_actors.worker._replica import _TAKE_IN, Record, Replica
 from aiki_actors.worker._subscriber import Subscriber
-from aiki_sdk import UnknownOutcome, current_workflow
+from aiki_sdk import UnknownOutcome
+from aiki_trio.testing import Fault, SimOptions
 
 Planting = Callable[[], AbstractContextManager[None]]
 NOTHING: tuple[e.Body, ...] = ()
@@ -68,9 +71,7 @@ def fence_by_number() -> AbstractContextManager[None]:
     return patched(
         _decide,
         "stale",
-        lambda state, command: (
-            state.claim is None or state.claim.ref.epoch != command.claim.epoch
-        ),
+        lambda state, command: state.claim is None or state.claim.ref.epoch != command.claim.epoch,
     )
 
 
@@ -176,13 +177,15 @@ def results_forgotten() -> AbstractContextManager[None]:
         if self.claim is not None and self.worker_id is not None and entry.seq > 3:
             real(self, entry, body)
 
-    table = cast("dict[type[e.Body], Any]", __import__(Replica.__module__, fromlist=["x"])._TAKE_IN)
+    table = cast("dict[type[e.Body], Any]", _TAKE_IN)
     real = table[e.TaskSucceeded]
     return _entry_patched(table, e.TaskSucceeded, deaf)
 
 
 @contextmanager
-def _entry_patched(table: dict[type[e.Body], Any], key: type[e.Body], value: Any) -> Iterator[None]:
+def _entry_patched(
+    table: dict[type[e.Body], Any], key: type[e.Body], value: Any
+) -> Generator[None]:
     before = table[key]
     table[key] = value
     try:
@@ -192,9 +195,12 @@ def _entry_patched(table: dict[type[e.Body], Any], key: type[e.Body], value: Any
 
 
 def begun_forgotten() -> AbstractContextManager[None]:
-    """A replay does not see that an at-most-once task had begun."""
-    table = cast("dict[type[e.Body], Any]", __import__(Replica.__module__, fromlist=["x"])._TAKE_IN)
-    return _entry_patched(table, e.TaskStarted, lambda self, entry, body: None)
+    """That an at-most-once task begins is written nowhere."""
+
+    async def attempt(self: TaskActor, attempt: Attempt, _record: Record) -> Any:
+        return await self._attempt(attempt)
+
+    return patched(TaskActor, "_attempt_once", attempt)
 
 
 # -- waits -------------------------------------------------------------------------------------
@@ -302,18 +308,6 @@ def notices_not_repeated() -> AbstractContextManager[None]:
     return patched(Keeper, "_notices", nothing)
 
 
-def child_end_written_twice() -> AbstractContextManager[None]:
-    """A parent takes the end of a child as often as it is told."""
-
-    def again(real: Any, state: e.RunState, command: e.EndChild, by: Any) -> Any:
-        child = state.children.get(command.child_id)
-        if child is not None and child.status is not None and not state.phase.terminal:
-            return (e.ChildEnded(command.child_id, command.status, command.output, command.error),)
-        return real(state, command, by)
-
-    return with_rule(e.EndChild, again)
-
-
 # -- several workers -----------------------------------------------------------------------------
 
 
@@ -333,57 +327,63 @@ def stale_memory_resumed() -> AbstractContextManager[None]:
     return patched(Subscriber, "assign", assign)
 
 
-def branches_followed_by_all() -> AbstractContextManager[None]:
-    """Each worker of the loop names the branches of every other worker's runs too."""
+@frozen
+class Shape:
+    """What it takes to see a planted bug: its faults, and a cluster of a certain kind."""
 
-    def task_spawned(self: BranchTracker, task: trio.lowlevel.Task) -> None:
-        branch = task.context.get(current_workflow)
-        if not isinstance(branch, Branch):
-            return
-        nursery = task.parent_nursery
-        opener = None if nursery is None else nursery.parent_task.context.get(current_workflow)
-        if not isinstance(opener, Branch) or opener.execution is not branch.execution:
-            task.context.run(current_workflow.set, None)
-            return
-        task.context.run(current_workflow.set, branch.child())
-        execution = branch.execution
-        if execution not in self._followed:
-            self._follow(execution)
-            execution.branched()
-        execution.tracks.live += 1
-        self._steps.owners[task] = execution
-
-    return patched(BranchTracker, "task_spawned", task_spawned)
+    faults: tuple[Fault, ...] = ()
+    crowded: bool = False
 
 
-PLANTED: Mapping[str, Planting] = {
-    plant.__name__: plant
-    for plant in (
-        no_fence,
-        fence_by_number,
-        no_sweep_for_claims,
-        claim_not_given_back,
-        slot_not_given_back,
-        claimed_while_paused,
-        acknowledged_before_commit,
-        published_before_commit,
-        unknown_taken_for_written,
-        two_runs_of_one_name,
-        attempts_miscounted,
-        results_forgotten,
-        begun_forgotten,
-        timer_of_another_wait,
-        woken_twice,
-        far_timers_forgotten,
-        parks_over_what_happened,
-        duplicate_event_accepted,
-        newest_event_first,
-        event_lost_beside_a_wait,
-        cancel_lost,
-        child_end_lost,
-        notices_not_repeated,
-        child_end_written_twice,
-        stale_memory_resumed,
-        branches_followed_by_all,
-    )
+LATE = Shape((Fault.LATE_DELIVERY, Fault.PARTITION, Fault.ONE_WAY, Fault.WORKER_CRASH))
+CRASHES = Shape((Fault.WORKER_CRASH, Fault.SERVER_CRASH, Fault.CRASH_AT_CALL))
+LOSSES = Shape((Fault.LOST_COMMITS, Fault.LATE_DELIVERY))
+UNKNOWN = Shape((Fault.UNKNOWN_OUTCOME,))
+CALM = Shape()
+CROWDED = Shape(crowded=True)
+
+PLANTED: Mapping[Planting, Shape] = {
+    no_fence: LATE,
+    fence_by_number: LOSSES,
+    no_sweep_for_claims: CRASHES,
+    claim_not_given_back: CALM,
+    slot_not_given_back: CALM,
+    claimed_while_paused: CALM,
+    acknowledged_before_commit: CALM,
+    published_before_commit: CALM,
+    unknown_taken_for_written: UNKNOWN,
+    two_runs_of_one_name: CALM,
+    attempts_miscounted: CALM,
+    results_forgotten: CRASHES,
+    begun_forgotten: CRASHES,
+    timer_of_another_wait: CALM,
+    woken_twice: CALM,
+    far_timers_forgotten: CRASHES,
+    parks_over_what_happened: CALM,
+    duplicate_event_accepted: CALM,
+    newest_event_first: CALM,
+    event_lost_beside_a_wait: CALM,
+    cancel_lost: CALM,
+    child_end_lost: CALM,
+    notices_not_repeated: CRASHES,
+    stale_memory_resumed: CROWDED,
 }
+"""What is planted, and what it takes to see it; which seed shows it is for the search."""
+
+
+def options_for(seed: int | str, shape: Shape) -> SimOptions:
+    """Return the options of a search: drawn from the seed, but for the shape, and not too long."""
+    drawn = SimOptions.drawn(seed)
+    options = evolve(
+        drawn,
+        faults=shape.faults,
+        runs=min(drawn.runs, 12),
+        safety_s=15.0,
+        liveness_s=400.0,
+        fault_gap_s=min(drawn.fault_gap_s, 2.0),
+        skew_s=0.0,
+        deferral=0.0,
+    )
+    if shape.crowded:
+        options = evolve(options, workers=3, slots=1, warm=10, runs=20, latency_s=0.1)
+    return options

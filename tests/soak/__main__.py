@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -23,13 +24,16 @@ from .plot import svg
 from .rig import Plan, Recording, soak
 from .samples import HOUR_S, SERIES, Verdict, judge
 
+SHOWN_MAX: Final = 20
+"""Problems that are printed; the file has all of them."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0, help="how long (default: 5)")
     parser.add_argument("--out", type=Path, default=Path("soak"), help="folder (default: soak)")
-    parser.add_argument("--rate", type=float, default=Plan(0).rate, help="cases a second")
+    parser.add_argument("--rate", type=float, default=Plan(seconds=0).rate, help="cases a second")
     parser.add_argument("--fault-every", type=float, default=20.0, help="seconds between faults")
     parser.add_argument("--seed", default="1", help="of the choices (default: 1)")
     parser.add_argument(
@@ -39,7 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.ERROR)
     out: Path = given.out
     out.mkdir(parents=True, exist_ok=True)
-    plan = Plan(given.minutes * 60, given.rate, given.fault_every, given.samples, given.seed)
+    plan = Plan(
+        seconds=given.minutes * 60,
+        rate=given.rate,
+        fault_every_s=given.fault_every,
+        samples=given.samples,
+        seed=given.seed,
+    )
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         recording = trio.run(partial(soak, plan, Path(folder) / "soak.db"))
     verdicts = [judge(s, recording.times, recording.columns[s.name]) for s in SERIES]
@@ -48,8 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(verdict)
     for time_s, what in recording.marks:
         print(f"at {time_s:6.1f} s: {what}")
-    for problem in recording.problems:
+    for problem in recording.problems[:SHOWN_MAX]:
         print(f"PROBLEM  {problem}")
+    if len(recording.problems) > SHOWN_MAX:
+        print(f"PROBLEM  and {len(recording.problems) - SHOWN_MAX} more")
     print(f"{recording.columns['ended'][-1]:.0f} cases ended; see {out / 'soak.svg'}")
     return 0 if not recording.problems and all(v.holds for v in verdicts) else 1
 

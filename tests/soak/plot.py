@@ -31,9 +31,9 @@ def svg(
 
     """
     height = PANEL * len(verdicts) + 24
+    box = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        f'width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {box} font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
     ]
     for number, verdict in enumerate(verdicts):
@@ -79,6 +79,5 @@ def _panel(
         f'<text x="{LEFT - 6}" y="{top + TOP + 10}" text-anchor="end">{high:,.1f}</text>',
         f'<text x="{LEFT - 6}" y="{top + PANEL - BOTTOM}" text-anchor="end">{low:,.1f}</text>',
         f'<polyline points="{points}" fill="none" stroke="#357" stroke-width="1"/>',
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
-        'stroke-width="2"/>',
+        f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{colour}" stroke-width="2"/>',
     ]

@@ -62,7 +62,9 @@ def test_what_grows_is_told_from_what_jumps_about() -> None:
 
 def test_warming_up_does_not_count() -> None:
     times, values = series_of(0.0, 0.1)
-    warming = [value - 500 if time < 50 else value for time, value in zip(times, values, strict=True)]
+    warming = [
+        value - 500 if time < 50 else value for time, value in zip(times, values, strict=True)
+    ]
     assert judge(MEMORY, times, warming).holds
 
 

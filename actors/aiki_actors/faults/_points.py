@@ -21,12 +21,15 @@ class FaultPoint:
         name: `<part>.<moment>`, as it is given in `AIKI_FAULT`.
         codes: the kill points that it stands for.
         meaning: what has happened when the code comes here, and what has not.
+        embedded: whether an embedded runtime on SQLite comes here; the kill tests strike every such
+            point, and take it for a failure if their load does not reach it.
 
     """
 
     name: str
     codes: str
     meaning: str
+    embedded: bool = True
 
 
 _P = FaultPoint

@@ -40,6 +40,8 @@ M_contra = TypeVar("M_contra", contravariant=True)
 Args = TypeVarTuple("Args")
 
 _NOTHING: Final = object()
+_NO_STOPPING: Final[object] = getattr(Actor, "stopping")  # noqa: B009 - of no certain message type
+"""What an actor has that does not clean up: it needs no scope for that."""
 
 TURN_MESSAGES_MAX = 64
 """Messages handled before the task lets others run, if its handlers never do so themselves."""
@@ -183,7 +185,7 @@ class Cell(Node, Generic[M_contra]):
             and not self.killed
             and reason is not StopReason.KILL
             and not late
-            and type(actor).stopping is not Actor.stopping
+            and type(actor).stopping is not _NO_STOPPING
         ):
             deadline = min(self.stop_at_s, trio.current_time() + self.spec.shutdown_s)
             with trio.CancelScope(shield=True, deadline=deadline) as scope:

@@ -45,6 +45,9 @@ class WorkflowCatalogue:
         factory=lambda: dict[AnyWorkflow, WorkflowDefinition](), init=False
     )
     _count: int = field(default=0, init=False)
+    _unsaved: dict[tuple[str, str, str], KnownWorkflow] = field(
+        factory=lambda: dict[tuple[str, str, str], KnownWorkflow](), init=False
+    )
 
     async def load(self) -> None:
         """Take in what was announced to earlier processes.
@@ -68,10 +71,9 @@ class WorkflowCatalogue:
 
         Raises:
             LimitExceeded: more workflows are known than there may be.
-            StorageError: it could not be kept; until the process ends it is known all the same.
+            StorageError: it could not be kept; it is known all the same, and kept with the next.
 
         """
-        changed: list[KnownWorkflow] = []
         for definition in definitions:
             versions = self._known.setdefault((namespace, definition.name), {})
             if versions.get(definition.version) == definition:
@@ -83,9 +85,14 @@ class WorkflowCatalogue:
                 self._count += 1
             versions[definition.version] = definition
             json = to_wire(definition)
-            changed.append(KnownWorkflow(namespace, definition.name, definition.version, json))
-        if changed:
-            await self.storage.put_workflows(changed)
+            key = (namespace, definition.name, definition.version)
+            self._unsaved[key] = KnownWorkflow(*key, json)
+        if self._unsaved:
+            unsaved = dict(self._unsaved)
+            await self.storage.put_workflows(list(unsaved.values()))
+            for key, saved in unsaved.items():
+                if self._unsaved.get(key) is saved:
+                    del self._unsaved[key]
 
     def code(self, name: str, version: str) -> AnyWorkflow | None:
         """Return the workflow's code, if it is in this process."""

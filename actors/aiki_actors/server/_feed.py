@@ -6,7 +6,8 @@ number that it saw last, and misses and repeats nothing, whichever runs they wer
 
 Invariants:
     A reader's updates are a gapless part of the feed that passes its filter, in order.
-    At most `READER_MAX` updates wait for a reader; one more, and it is cut off.
+    A bounded number of updates, of a bounded weight, waits for a reader, and is kept for those that
+    come back. Who falls further behind is cut off.
     While nobody has read for `IDLE_S`, the feed costs nothing: it leaves the hub.
 """
 
@@ -22,7 +23,7 @@ import trio
 from attrs import define, field, frozen
 from typing_extensions import override
 
-from aiki_sdk import Unavailable
+from aiki_sdk import JsonValue, Unavailable
 from aiki_sdk.protocol import Outcome, RunStatus, Update
 
 from ._hub import Hub
@@ -30,6 +31,15 @@ from ._subscription import SubscriberTooSlow, Subscription, UpdateFilter
 
 KEPT: Final = 10_000
 """Updates kept for readers that come back: at 1,000 a second, a broken connection of 10 s."""
+
+KEPT_WEIGHT: Final = 32 * 1024 * 1024
+"""What the kept updates may weigh together, and what may wait for one reader: about as many bytes
+of payloads. Updates are shared, so that many readers of the same weigh no more than one."""
+
+WEIGHED_MAX: Final = 1_000
+"""Values of a body that are looked at to weigh it; what has more is as heavy as `HEAVY`."""
+
+HEAVY: Final = 1024 * 1024
 
 IDLE_S: Final = 60.0
 """How long the feed goes on without readers, for those that come back."""
@@ -61,6 +71,27 @@ class Numbered:
     number: int
     namespace: str
     update: Update
+    weight: int
+
+
+def weight_of(update: Update) -> int:
+    """Return about how many bytes an update takes, in a time that does not grow with it."""
+    weight = 500
+    rest: list[JsonValue] = list((update.body or {}).values())
+    looked_at = 0
+    while rest:
+        looked_at += 1
+        if looked_at > WEIGHED_MAX:
+            return weight + HEAVY
+        value = rest.pop()
+        if isinstance(value, str):
+            weight += len(value)
+        elif isinstance(value, dict):
+            rest.extend(islice(value.values(), WEIGHED_MAX))
+        elif isinstance(value, list):
+            rest.extend(islice(value, WEIGHED_MAX))
+        weight += 50
+    return weight
 
 
 @define(eq=False)
@@ -71,9 +102,11 @@ class FeedReader:
     buffer: int
     _feed: Feed
     waiting: deque[Numbered] = field(factory=lambda: deque[Numbered](), init=False)
-    last_seqs: OrderedDict[str, int] = field(
-        factory=lambda: OrderedDict[str, int](), init=False
-    )
+    """What has happened since it joined."""
+    missed: deque[Numbered] = field(factory=lambda: deque[Numbered](), init=False)
+    """What had happened before, and the feed still had: not more than that, and no copies."""
+    last_seqs: OrderedDict[str, int] = field(factory=lambda: OrderedDict[str, int](), init=False)
+    _weight: int = field(default=0, init=False)
     _too_slow: bool = field(default=False, init=False)
     _stopped: bool = field(default=False, init=False)
     _changed: trio.Event = field(factory=trio.Event, init=False)
@@ -82,11 +115,12 @@ class FeedReader:
         """Take an update that passes the filter; for the feed only."""
         if self._too_slow or not self.where.selects(one.namespace, one.update):
             return
-        if len(self.waiting) >= self.buffer:
+        if len(self.waiting) >= self.buffer or (self.waiting and self._weight > KEPT_WEIGHT):
             self._too_slow = True
             self.waiting.clear()
         else:
             self.waiting.append(one)
+            self._weight += one.weight
         self._changed.set()
 
     def stop(self) -> None:
@@ -102,6 +136,8 @@ class FeedReader:
             Unavailable: the server is stopping.
         """
         await trio.lowlevel.checkpoint()
+        if self.missed:
+            return _taken(self.missed, limit)
         while not self.waiting:
             if self._too_slow:
                 raise SubscriberTooSlow(self.buffer, self.last_seqs)
@@ -109,8 +145,14 @@ class FeedReader:
                 raise Unavailable("the server is stopping; subscribe again to resume")
             self._changed = trio.Event()
             await self._changed.wait()
-        count = min(limit, len(self.waiting))
-        return [self.waiting.popleft() for _ in range(count)]
+        taken = _taken(self.waiting, limit)
+        self._weight -= sum(one.weight for one in taken)
+        return taken
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether it has read all that there is for it."""
+        return not (self.missed or self.waiting or self._too_slow)
 
     def note(self, update: Update) -> None:
         """Remember how far the reader is with a run."""
@@ -123,6 +165,10 @@ class FeedReader:
     def close(self) -> None:
         """Read no more; closing again does nothing."""
         self._feed.forget(self)
+
+
+def _taken(queue: deque[Numbered], limit: int) -> list[Numbered]:
+    return [queue.popleft() for _ in range(min(limit, len(queue)))]
 
 
 @define(eq=False)
@@ -147,11 +193,10 @@ class Feed:
 
     hub: Hub[Outcome]
     boot_id: str
-    _kept: deque[Numbered] = field(factory=lambda: deque[Numbered](maxlen=KEPT), init=False)
+    _kept: deque[Numbered] = field(factory=lambda: deque[Numbered](), init=False)
+    _weight: int = field(default=0, init=False)
     _number: int = field(default=0, init=False)
-    _readers: dict[FeedReader, None] = field(
-        factory=lambda: dict[FeedReader, None](), init=False
-    )
+    _readers: dict[FeedReader, None] = field(factory=lambda: dict[FeedReader, None](), init=False)
     _tap: _Tap | None = field(default=None, init=False)
     _unread_since: float = field(default=math.inf, init=False)
     _stopped: bool = field(default=False, init=False)
@@ -173,7 +218,7 @@ class Feed:
             self.hub.attach(tap)
             self._tap = tap
             # What happened in between is not known here: older positions lead nowhere.
-            self._kept.clear()
+            self._keep_none()
         reader = FeedReader(where, buffer, self)
         self._readers[reader] = None
         self._unread_since = math.inf
@@ -188,7 +233,8 @@ class Feed:
         if not 0 <= missing <= len(self._kept):
             return False
         for one in islice(self._kept, len(self._kept) - missing, None):
-            reader.offer(one)
+            if reader.where.selects(one.namespace, one.update):
+                reader.missed.append(one)
         return True
 
     def take(self, namespace: str, updates: Iterable[Update]) -> None:
@@ -198,10 +244,21 @@ class Feed:
             return
         for update in updates:
             self._number += 1
-            one = Numbered(self._number, namespace, update)
-            self._kept.append(one)
+            one = Numbered(self._number, namespace, update, weight_of(update))
+            self._keep(one)
             for reader in self._readers:
                 reader.offer(one)
+
+    def _keep(self, one: Numbered) -> None:
+        kept = self._kept
+        kept.append(one)
+        self._weight += one.weight
+        while len(kept) > KEPT or (self._weight > KEPT_WEIGHT and len(kept) > 1):
+            self._weight -= kept.popleft().weight
+
+    def _keep_none(self) -> None:
+        self._kept.clear()
+        self._weight = 0
 
     def forget(self, reader: FeedReader) -> None:
         """Drop a reader; for itself only."""
@@ -219,7 +276,7 @@ class Feed:
         tap, self._tap = self._tap, None
         # A number of its own, so that no position from before leads into what comes after.
         self._number += 1
-        self._kept.clear()
+        self._keep_none()
         if tap is not None:
             tap.close()
 

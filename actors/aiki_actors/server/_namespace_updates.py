@@ -95,6 +95,7 @@ class NamespaceUpdates:
 
     async def __aenter__(self) -> Self:
         """Join the feed."""
+        await trio.lowlevel.checkpoint()
         where = FeedFilter(
             self._namespace,
             frozenset(self._runs),
@@ -106,7 +107,6 @@ class NamespaceUpdates:
             self._behind = list(self._after.items())
             self._behind.reverse()
             self._snapshot_due = not self._latest
-        await trio.lowlevel.checkpoint()
         return self
 
     async def __aexit__(
@@ -121,6 +121,15 @@ class NamespaceUpdates:
     def cursors(self) -> Mapping[str, int]:
         """Return, for the runs read last, the seq of the last update read."""
         return dict(self._reader.last_seqs)
+
+    def position(self) -> str | None:
+        """Return where the reader is in the feed; None if there is something that it has not read.
+
+        It moves on also while nothing passes the filter.
+        """
+        if self._behind or self._snapshot_due or not self._reader.up_to_date:
+            return None
+        return self._feed.position()
 
     async def next_batch(self) -> Sequence[SnapshotOf | Told]:
         """Wait for what comes next; never empty. Cancelled, it loses nothing.

@@ -6,7 +6,7 @@ pushes and dispatches. If the write fails, nothing of it happened: every asker i
 state is folded afresh from the journal before the next message.
 
 A run that executes nothing is passivated: the actor stops, and the next message starts another.
-Some of those that stand in the queue stay, for their next message comes soon.
+Those that stand in the queue stay, up to a bound, for their next message comes soon.
 
 Length: one turn of the mailbox, from taking to telling; its steps share the state and the batch.
 """
@@ -17,6 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Final
 
+import trio
 from attrs import define, evolve, field
 
 from aiki_actors import engine as e
@@ -31,10 +32,11 @@ from aiki_sdk import (
     UnknownOutcome,
     error_from_wire,
 )
-from aiki_sdk.protocol import RunStatus, Update
+from aiki_sdk.protocol import Update
 
 from ._between_runs import answer_to_conflict, passed_on, superseded
 from ._dispatcher import Offer
+from ._run_batch import Batch
 from ._services import (
     Do,
     Ending,
@@ -51,6 +53,10 @@ from ._views import live_update, outcome_of, run_info, update_of
 
 LOGGER: Final = logging.getLogger("aiki.server")
 
+READ_BACK_FIRST_S: Final = 0.05
+READ_BACK_MAX_S: Final = 5.0
+"""Pauses between two looks for what became of a write."""
+
 _UNPROJECTED: Final = frozenset(
     {
         e.TaskSucceeded,
@@ -65,10 +71,10 @@ _UNPROJECTED: Final = frozenset(
 """Entries after which a run's row is the same as before; a batch of only these writes none."""
 
 IDLE_MAX: Final = 1_000
-"""Actors that may stay while their runs stand in the queue, so that none is loaded to be claimed.
+"""Actors that stay while their runs stand in the queue; one more sends the oldest away."""
 
-Should the queue drop a run, its actor stays until it is told something; so there is a bound.
-"""
+IDLE_SEQ_MAX: Final = 200
+"""Entries of a run whose actor may stay: what is kept for those that wait is bounded."""
 
 _MAY_BECOME_READY: Final = frozenset(
     {e.Phase.NEW, e.Phase.SCHEDULED, e.Phase.WAITING, e.Phase.QUEUED}
@@ -83,63 +89,7 @@ class ReferenceHeld(ReferenceConflict):
         self.taken = taken
 
 
-class Batch:
-    """What one turn of the mailbox has decided and not yet made durable.
-
-    A plain class with slots: one is made per turn, on the hottest path there is.
-
-    Attributes:
-        entries: all of them, in order; `statuses` has the run's status after each.
-        foreign: those that the worker which executes the run does not learn as a reply.
-        answers: who is to be answered, with which entries.
-        views: who asked what the run is.
-        passed_on: notices for the run that goes on in this one's place.
-        asked: notices that these entries carry out.
-        owed: notices that these entries mean for other runs.
-        claims: claims made; each has taken a slot.
-        shown: what is shown to whoever watches, after the entries before it are durable.
-        freed: claims ended: the worker, and whether it keeps the run warm.
-        held_to: seq of the entry that ended the claim with which the turn began.
-        plain: nothing in the run's row or its timers can have changed.
-        warm: whether the worker of the last claim has the run in memory.
-        supersedes: the ended run that gives its reference id up to this one.
-
-    """
-
-    __slots__ = (
-        "answers",
-        "asked",
-        "claims",
-        "entries",
-        "foreign",
-        "freed",
-        "held_to",
-        "owed",
-        "passed_on",
-        "plain",
-        "shown",
-        "statuses",
-        "supersedes",
-        "views",
-        "warm",
-    )
-
-    def __init__(self) -> None:
-        self.entries: list[e.Entry] = []
-        self.statuses: list[RunStatus] = []
-        self.foreign: list[e.Entry] = []
-        self.answers: list[tuple[Reply[Entries], Entries]] = []
-        self.views: list[View | ViewEnd] = []
-        self.asked: list[e.Notice] = []
-        self.passed_on: list[e.Notice] = []
-        self.owed: tuple[e.Notice, ...] = ()
-        self.shown: list[Show] = []
-        self.claims: list[e.RunClaimed] = []
-        self.freed: list[tuple[str, bool]] = []
-        self.held_to: int | None = None
-        self.plain = True
-        self.warm = False
-        self.supersedes: str | None = None
+Idle = dict[str, Callable[[], bool]]
 
 
 @define(eq=False)
@@ -148,8 +98,8 @@ class RunActor(BatchActor[RunMessage]):
 
     Attributes:
         fresh: the run is about to be created: there is nothing to load.
-        idle: the runs whose actors stay although they are not claimed, this one's among them while
-            it does; shared by all actors.
+        idle: the runs whose actors stay although they are not claimed, the oldest first, each with
+            what sends it away; shared by all actors.
 
     """
 
@@ -158,7 +108,7 @@ class RunActor(BatchActor[RunMessage]):
     services: Services
     forget: Callable[[ActorRef[RunMessage]], None]
     fresh: bool = False
-    idle: dict[str, None] = field(factory=lambda: dict[str, None]())
+    idle: Idle = field(factory=lambda: dict[str, Callable[[], bool]]())
     state: e.RunState = field(init=False)
     _row: e.Projection | None = field(default=None, init=False)
     _recent: list[e.Entry] = field(factory=lambda: list[e.Entry](), init=False)
@@ -191,10 +141,7 @@ class RunActor(BatchActor[RunMessage]):
             if not self.state.seq:
                 messages = [await self._prepared(message) for message in messages]
         except AikiError as error:
-            for message in messages:
-                if message.reply is not None:
-                    message.reply.fail(error)
-            self._context.passivate()
+            self._refuse_all(messages, error)
             return
         claim = self.state.claim
         was_ready = self.state.ready
@@ -211,6 +158,15 @@ class RunActor(BatchActor[RunMessage]):
             await self._assign(self.state.claim, warm=batch.warm)
         self._rest()
 
+    def _refuse_all(self, messages: list[RunMessage], error: AikiError) -> None:
+        """Carry nothing out, for the run cannot be loaded; slots taken for it are given back."""
+        for message in messages:
+            if message.reply is not None:
+                message.reply.fail(error)
+            elif isinstance(message, Do) and isinstance(message.command, e.ClaimRun):
+                self.services.dispatcher.withdraw(message.command.worker_id)
+        self._context.passivate()
+
     def _rest(self) -> None:
         """Go on waiting for messages, or passivate; who is executed forgets what the worker has."""
         if self.state.claim is not None:
@@ -222,10 +178,13 @@ class RunActor(BatchActor[RunMessage]):
 
     def _stays(self) -> bool:
         """Say whether to wait for the claim that comes soon, instead of being loaded for it."""
-        queued = self.state.ready and self.run_id in self.services.dispatcher.matcher.queue
-        if not queued or len(self.idle) >= IDLE_MAX:
+        state, idle = self.state, self.idle
+        queued = state.ready and self.run_id in self.services.dispatcher.matcher.queue
+        if not queued or state.seq > IDLE_SEQ_MAX:
             return False
-        self.idle[self.run_id] = None
+        if len(idle) >= IDLE_MAX:
+            idle.pop(next(iter(idle)))()
+        idle[self.run_id] = self._context.passivate
         return True
 
     async def _load(self) -> None:
@@ -296,6 +255,8 @@ class RunActor(BatchActor[RunMessage]):
             if further is not None:
                 batch.passed_on.append(further)
                 return
+        if isinstance(command, e.Elapse):
+            batch.elapsed = True
         refused = self._refused(message)
         offer = None if refused else self._offer(command)
         claims = len(batch.claims)
@@ -381,7 +342,11 @@ class RunActor(BatchActor[RunMessage]):
         try:
             result = await self._append(change)
         except UnknownOutcome as unknown:
-            known = await self._read_back(change, unknown)
+            try:
+                known = await self._read_back(change, unknown)
+            except AikiError as error:
+                LOGGER.warning("run %s: %s, and for good: %s", self.run_id, unknown, error)
+                known = None
             if known is None:
                 await self._undo(batch, unknown)
                 return False
@@ -398,17 +363,27 @@ class RunActor(BatchActor[RunMessage]):
         return False
 
     async def _read_back(self, change: Change, unknown: UnknownOutcome) -> AppendResult | None:
-        """Find out whether a write happened; None if that cannot be known now."""
+        """Find out whether a write happened, however long the database cannot say; None: no.
+
+        Were it given up, nobody would be told of entries that are durable: a worker would wait for
+        what it was never pushed, or hold a claim that it was never given.
+        """
         if not change.entries:
             return None
-        try:
-            wrote = await self.services.storage.journal(
-                self.run_id, after=change.first_seq - 1, limit=len(change.entries)
-            )
-        except AikiError as error:
-            LOGGER.warning("run %s: %s; reading back failed: %s", self.run_id, unknown, error)
-            return None
-        return Appended() if tuple(wrote) == change.entries else None
+        delay_s = READ_BACK_FIRST_S
+        while True:
+            try:
+                wrote = await self.services.storage.journal(
+                    self.run_id, after=change.first_seq - 1, limit=len(change.entries)
+                )
+            except AikiError as error:
+                if not error.retryable:
+                    raise
+                LOGGER.warning("run %s: %s; reading back failed: %s", self.run_id, unknown, error)
+                await trio.sleep(delay_s)
+                delay_s = min(delay_s * 2, READ_BACK_MAX_S)
+            else:
+                return Appended() if tuple(wrote) == change.entries else None
 
     def _append(self, change: Change) -> Awaitable[AppendResult]:
         return self.services.writer.ask(lambda reply: Write(change, reply), deadline_s=None)
@@ -500,6 +475,8 @@ class RunActor(BatchActor[RunMessage]):
             reply.send(entries)
         for view in batch.views:
             self._describe(view)
+        if batch.elapsed and self.state.seq:
+            self._set_timer()  # it may have fired too early, by a clock that was set back since
         if not batch.entries:
             for notice in batch.owed:
                 services.deliver(notice)

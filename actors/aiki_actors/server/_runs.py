@@ -30,7 +30,7 @@ from aiki_actors.kernel import (
 from aiki_sdk import JsonValue, Unavailable
 from aiki_sdk.protocol import RunInfo
 
-from ._run_actor import RunActor
+from ._run_actor import Idle, RunActor
 from ._services import Do, Ending, Entries, RunMessage, Services, Show, Submit, View, ViewEnd
 
 LOGGER: Final = logging.getLogger("aiki.server")
@@ -52,7 +52,7 @@ class Runs:
         factory=lambda: dict[str, ActorRef[RunMessage]](), init=False
     )
 
-    _idle: dict[str, None] = field(factory=lambda: dict[str, None](), init=False)
+    _idle: Idle = field(factory=lambda: dict[str, Callable[[], bool]](), init=False)
 
     @property
     def active(self) -> int:
@@ -60,7 +60,7 @@ class Runs:
         return len(self._refs)
 
     def is_active(self, run_id: str) -> bool:
-        """Whether the run has an actor now that does not merely stay for its claim."""
+        """Whether the run has an actor now that does not merely stay for what may come."""
         ref = self._refs.get(run_id)
         return ref is not None and ref.alive and run_id not in self._idle
 

@@ -35,7 +35,8 @@ from aiki_sdk import Ids
 from ._catalogue import WorkflowCatalogue
 from ._dispatcher import Dispatcher, Session
 from ._runs import Runs
-from ._worker_session import SessionActor, WorkerSession
+from ._session_actor import SessionActor
+from ._worker_session import WorkerSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

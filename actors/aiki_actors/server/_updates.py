@@ -74,6 +74,9 @@ class RunUpdates:
                 self._after = update.seq
                 self._ended = update.status.terminal
                 return update
+            if update.status.terminal and not update.live:
+                # Its reader is ahead of it: the database has lost what came in between.
+                break
         raise StopAsyncIteration
 
     async def _next(self) -> Update | None:

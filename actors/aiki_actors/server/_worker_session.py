@@ -17,14 +17,15 @@ import logging
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ClassVar, Final, Never
+from typing import TYPE_CHECKING, Final, Never
 
 import trio
 from attrs import define, evolve, field
 
 from aiki_actors import engine as e
-from aiki_actors.kernel import Actor, ActorContext, ActorRef, KernelError, Reply, StopReason
+from aiki_actors.kernel import ActorRef, Reply
 from aiki_actors.session import (
+    CLAIM_ENDS,
     CloseCode,
     Connection,
     Hello,
@@ -36,10 +37,11 @@ from aiki_actors.session import (
     codec,
     messages as m,
 )
-from aiki_sdk import AikiError, Unavailable
+from aiki_sdk import AikiError, JsonValue, Unavailable
 from aiki_sdk.protocol import WorkflowDefinition, from_wire
 
 from ._dispatcher import Session
+from ._returning_claims import join_after_settling, settle, verify
 from ._services import Do, Entries, Submit
 
 if TYPE_CHECKING:
@@ -50,19 +52,10 @@ LOGGER: Final = logging.getLogger("aiki.server")
 SLOTS_MAX: Final = 100_000
 SERVED_MAX: Final = 10_000
 REASON_MAX: Final = 1_000
-CLAIMED_PAGE: Final = 500
-SETTLE_AGAIN_S: Final = 0.5
-VERIFIED_AT_ONCE: Final = 16
-"""Claims of a returning worker that are looked up in the database at the same time."""
+Job = Callable[[], Awaitable[None]]
+"""Something that takes time, done by the session's actor."""
 
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
-
-CLAIM_ENDS: Final = frozenset(
-    row.entry
-    for row in e.ROWS
-    if e.Phase.RUNNING in row.sources and row.target not in {None, e.Phase.RUNNING}
-)
-"""Entries after which nobody holds the run's claim."""
 
 
 @define(eq=False, kw_only=True)
@@ -76,15 +69,22 @@ class SessionReply(Reply[Entries]):
 
     def send(self, value: Entries) -> None:
         """Answer with the entries that were made."""
-        self.session.answer(self, value)
+        if self._is_first():
+            self.session.answer(self, value)
 
     def fail(self, error: BaseException) -> None:
         """Answer with the error."""
-        self.session.refuse(self, error)
+        if self._is_first():
+            self.session.refuse(self, error)
 
     def lose(self, error: BaseException) -> None:
-        """Answer that the run's actor has ended."""
-        self.session.refuse(self, error)
+        """Answer that the run's actor has ended, unless it had answered."""
+        if self._is_first():
+            self.session.refuse(self, error)
+
+    def _is_first(self) -> bool:
+        first, self._settled = not self._settled, True
+        return first
 
 
 @define(eq=False)
@@ -102,15 +102,13 @@ class WorkerSession:
     claims: dict[str, e.ClaimRef] = field(factory=lambda: dict[str, e.ClaimRef](), init=False)
     serve: m.Serve | None = field(default=None, init=False)
     changed: trio.Event = field(factory=trio.Event, init=False)
-    jobs: deque[Callable[[], Awaitable[None]]] = field(
-        factory=lambda: deque[Callable[[], Awaitable[None]]](), init=False
-    )
+    jobs: deque[Job] = field(factory=lambda: deque[Job](), init=False)
     ref: ActorRef[Never] | None = field(default=None, init=False)
     doom: tuple[CloseCode, str] | None = field(default=None, init=False)
     _heard_at: float = field(default=0.0, init=False)
     _lost_at: float | None = field(default=None, init=False)
     _pending: int = field(default=0, init=False)
-    _verifying: dict[str, bool] = field(factory=lambda: dict[str, bool](), init=False)
+    verifying: dict[str, bool] = field(factory=lambda: dict[str, bool](), init=False)
 
     @property
     def worker_id(self) -> str:
@@ -145,7 +143,7 @@ class WorkerSession:
         connection.first = first()
         self.connection = connection
         self.link.wake = connection.wake
-        self._join(None)
+        self.join(None)
         self.changed.set()
         return connection
 
@@ -159,7 +157,7 @@ class WorkerSession:
         if isinstance(error, ProtocolError):
             self.doom = (CloseCode(error.close_code), error.reason)
         elif not self.ended:
-            self._join(None)  # no slots while nobody is there
+            self.join(None)  # no slots while nobody is there
         self.changed.set()
 
     def due_in(self) -> float:
@@ -198,7 +196,7 @@ class WorkerSession:
         for document in self.link.take(frame).messages:
             self.handle(codec.read_worker_message(document))
 
-    def handle(self, message: m.WorkerMessage) -> None:  # noqa: C901  (one line per message)
+    def handle(self, message: m.WorkerMessage) -> None:
         """Do what a worker's message says."""
         match message:
             case m.Submitted():
@@ -213,27 +211,31 @@ class WorkerSession:
             case m.Progress(run_id, kind, body):
                 if run_id in self.claims:
                     self.sessions.runs.show(run_id, kind, body)
-            case m.Announce(definitions):
-                self._announce(definitions)
             case m.Holds():
                 self._checked(message.run_id)
-                self._verifying[message.run_id] = False
-                self._do(lambda: self._verify(message))
+                self.verifying[message.run_id] = False
+                self._do(lambda: verify(self, message))
+            case m.Beating(claims):
+                self._answer_beat(claims)
+            case m.Announce() | m.Serve() | m.Slots() | m.Goodbye():
+                self._place(message)
+
+    def _place(self, message: m.Announce | m.Serve | m.Slots | m.Goodbye) -> None:
+        """Note what the worker can do, and how much of it now."""
+        match message:
+            case m.Announce(definitions):
+                self._announce(definitions)
             case m.Serve(workflows, pools, slots):
                 if len(workflows) > SERVED_MAX or len(pools) > SERVED_MAX or slots > SLOTS_MAX:
                     raise ProtocolError(CloseCode.TOO_MUCH, "the worker serves too much")
                 if self.serve is None:
-                    self._do(self._settle_old_claims)
-                    self.serve = message
-                else:
-                    self.serve = message
-                    self._join(None)
+                    self._do(lambda: join_after_settling(self))
+                self.serve = message
+                self.join(None)
             case m.Slots(slots):
                 if self.serve is not None:
                     self.serve = evolve(self.serve, slots=min(slots, SLOTS_MAX))
-                self._join(None)
-            case m.Beating(claims):
-                self._answer_beat(claims)
+                self.join(None)
             case m.Goodbye():
                 self.doom = (CloseCode.NORMAL, f"worker {self.worker_id} has left")
                 self.changed.set()
@@ -246,7 +248,7 @@ class WorkerSession:
         number, run_id, claim = message.number, message.run_id, message.claim
         if self.claims.get(run_id) != claim:
             text = f"the claim (epoch {claim.epoch}) on run {run_id} is not held any more; drop it"
-            self._send(m.Refused(number, "stale-claim", text, {}))
+            self.send(m.Refused(number, "stale-claim", text, {}))
             return
         reply = SessionReply(session=self, number=number, run_id=run_id, claim=claim)
         self._count()
@@ -269,7 +271,7 @@ class WorkerSession:
         if held is not None and held.epoch == epoch:
             self.sessions.runs.tell(run_id, Do(e.LoseClaim(epoch, reason)))
 
-    def _join(self, held: int | None) -> None:
+    def join(self, held: int | None) -> None:
         """Tell the dispatcher what the worker takes now; nothing before it has its place there."""
         if self.serve is None or not self.joined:
             return
@@ -282,11 +284,10 @@ class WorkerSession:
             held,
         )
 
-    def _announce(self, documents: tuple[object, ...]) -> None:
+    def _announce(self, documents: tuple[JsonValue, ...]) -> None:
         try:
             definitions = [
-                from_wire(document, WorkflowDefinition, "definition")  # type: ignore[arg-type]
-                for document in documents
+                from_wire(document, WorkflowDefinition, "definition") for document in documents
             ]
         except AikiError as error:
             raise ProtocolError(CloseCode.MALFORMED, error.message) from error
@@ -302,98 +303,16 @@ class WorkerSession:
         gone: list[tuple[str, int]] = []
         for run_id, epoch in claims:
             held = self.claims.get(run_id)
-            if (held is None or held.epoch != epoch) and run_id not in self._verifying:
+            if (held is None or held.epoch != epoch) and run_id not in self.verifying:
                 self._checked(run_id)
                 gone.append((run_id, epoch))
         if gone:
-            self._send(m.Gone(tuple(gone)))
-            self._do(lambda: self._settle(gone))
+            self.send(m.Gone(tuple(gone)))
+            self._do(lambda: settle(self, gone))
 
-    # -- what takes time ----------------------------------------------------------------------
-
-    def _do(self, job: Callable[[], Awaitable[None]]) -> None:
+    def _do(self, job: Job) -> None:
         self.jobs.append(job)
         self.changed.set()
-
-    async def _settle_old_claims(self) -> None:
-        """Lose what the worker held according to the database and no longer named; then join it.
-
-        It gave these up by itself, when it had not heard of the server for too long.
-        """
-        while not self.ended:
-            try:
-                await self._lose_forgotten()
-            except AikiError as error:
-                LOGGER.warning("worker %s is given no runs yet: %s", self.worker_id, error)
-                await trio.sleep(SETTLE_AGAIN_S)
-            else:
-                self.joined = True
-                self._join(len(self.claims))
-                return
-
-    async def _lose_forgotten(self) -> None:
-        after: str | None = None
-        while True:
-            page = await self.sessions.storage.claimed(limit=CLAIMED_PAGE, after=after)
-            for run in page:
-                if run.worker_id == self.worker_id and run.run_id not in self.claims:
-                    reason = f"worker {self.worker_id} had given it up"
-                    self.sessions.runs.tell(run.run_id, Do(e.LoseClaim(run.epoch, reason)))
-            if len(page) < CLAIMED_PAGE:
-                return
-            after = page[-1].run_id
-
-    async def _settle(self, gone: list[tuple[str, int]]) -> None:
-        """Make sure that nobody keeps a claim of this worker which the worker was told is lost."""
-        for run_id, epoch in gone:
-            row = await self.sessions.storage.run(run_id)
-            mine = row is not None and (row.worker_id, row.epoch) == (self.worker_id, epoch)
-            if mine and run_id not in self.claims:
-                reason = f"worker {self.worker_id} had lost it"
-                self.sessions.runs.tell(run_id, Do(e.LoseClaim(epoch, reason)))
-
-    async def _verify(self, named: m.Holds) -> None:
-        """Find out whether a claim of a worker that came back counts, and what it has missed.
-
-        The worker hears what happens from now on already, for the run's actor finds this session.
-        """
-        run_id, claim = named.run_id, named.claim
-        held, missed = m.Held.LOST, list[e.Entry]()
-        try:
-            held, missed = await self._look_up(named)
-        except AikiError as error:
-            LOGGER.warning("claim %d of run %s is lost: %s", claim.epoch, run_id, error)
-        finally:
-            ended = self._verifying.pop(run_id, False)
-        if self.ended:
-            return
-        if held is m.Held.HELD and not ended:
-            self.claims[run_id] = claim
-        elif held is m.Held.HELD:
-            held = m.Held.LOST  # what ended it was pushed meanwhile
-        else:
-            self._do(lambda: self._settle([(run_id, claim.epoch)]))
-        self._send(m.Answered(run_id, claim.epoch, held, tuple(missed)))
-
-    async def _look_up(self, named: m.Holds) -> tuple[m.Held, list[e.Entry]]:
-        storage, run_id = self.sessions.storage, named.run_id
-        if not 1 <= named.claimed_seq <= named.seq:
-            return m.Held.LOST, []
-        row = await storage.run(run_id)
-        if row is None or row.namespace != self.hello.namespace:
-            return m.Held.LOST, []
-        first = await storage.journal(run_id, after=named.claimed_seq - 1, limit=1)
-        claimed = e.RunClaimed(self.worker_id, named.claim.epoch, named.claim.claim_id)
-        if not first or first[0].body != claimed:
-            return m.Held.LOST, []
-        rest = await storage.journal(run_id, after=named.seq - 1)
-        if not rest:
-            return m.Held.LOST, []  # the database has forgotten what the worker knows
-        missed = rest[1:]
-        for at, entry in enumerate(missed, 1):
-            if type(entry.body) in CLAIM_ENDS:
-                return m.Held.OVER, missed[:at]
-        return m.Held.HELD, missed
 
     # -- what the worker is told ----------------------------------------------------------------
 
@@ -407,13 +326,11 @@ class WorkerSession:
     def refuse(self, reply: SessionReply, error: BaseException) -> None:
         """Tell that a submission was refused, and why."""
         self._pending -= 1
-        if isinstance(error, KernelError):
-            error = Unavailable(f"run {reply.run_id} could not answer: {error}; try again")
         if not isinstance(error, AikiError):
-            raise error
+            error = Unavailable(f"run {reply.run_id} could not answer: {error}; try again")
         if error.code == "stale-claim" and self.claims.get(reply.run_id) == reply.claim:
             self.claims.pop(reply.run_id, None)
-        self._send(m.Refused(reply.number, error.code, error.message, error.details))
+        self.send(m.Refused(reply.number, error.code, error.message, error.details))
 
     def assign(self, run_id: str, claim: e.ClaimRef, entries: Entries) -> None:
         """Have a run executed."""
@@ -425,8 +342,8 @@ class WorkerSession:
         claim = self.claims.get(run_id)
         if claim is not None:
             self._note_ends(run_id, claim, entries)
-        elif run_id in self._verifying and any(type(one.body) in CLAIM_ENDS for one in entries):
-            self._verifying[run_id] = True
+        elif run_id in self.verifying and any(type(one.body) in CLAIM_ENDS for one in entries):
+            self.verifying[run_id] = True
         self._put(lambda: codec.pushed(run_id, entries))
 
     def _note_ends(self, run_id: str, claim: e.ClaimRef, entries: Entries) -> None:
@@ -436,7 +353,7 @@ class WorkerSession:
                     del self.claims[run_id]
                 return
 
-    def _send(self, message: m.ServerMessage) -> None:
+    def send(self, message: m.ServerMessage) -> None:
         self._put(lambda: [codec.written(message)])
 
     def _put(self, make: Callable[[], list[bytes]]) -> None:
@@ -454,54 +371,3 @@ class WorkerSession:
 
 def _nothing() -> None:
     """Stand in for the wake of a link that has no connection."""
-
-
-@define(eq=False)
-class SessionActor(Actor[Never]):
-    """Watches over one session: ends it when its time is over, and does what takes time."""
-
-    kind: ClassVar[str] = "session"
-    session: WorkerSession
-
-    async def started(self, context: ActorContext[Never]) -> None:
-        """Begin to watch."""
-        context.start_soon(self._watch, context)
-
-    async def stopping(self, reason: StopReason) -> None:
-        """Let the worker go; its claims wait for it if it is the server that stops."""
-        lose = reason is StopReason.FAILURE
-        self.session.end(CloseCode.GOING_AWAY, "the server is stopping", lose=lose)
-
-    def describe(self) -> str:
-        """Return what the worker does."""
-        session = self.session
-        lost = ", connection lost" if session.connection is None else ""
-        return f"{session.worker_id}: {len(session.claims)} of {session.slots} runs{lost}"
-
-    async def _watch(self, context: ActorContext[Never]) -> None:
-        session = self.session
-        limiter = trio.CapacityLimiter(VERIFIED_AT_ONCE)
-        while True:
-            session.changed = trio.Event()
-            while session.jobs:
-                context.start_soon(self._carry_out, session.jobs.popleft(), limiter)
-            if session.doom is not None:
-                session.end(*session.doom)
-                return
-            due_in = session.due_in()
-            if due_in <= 0:
-                why = "its connection was lost" if session.connection is None else "it fell silent"
-                reason = f"worker {session.worker_id} did not come back in time: {why}"
-                session.end(CloseCode.ENDED, reason)
-                return
-            with trio.move_on_after(due_in):
-                await session.changed.wait()
-
-    async def _carry_out(
-        self, job: Callable[[], Awaitable[None]], limiter: trio.CapacityLimiter
-    ) -> None:
-        async with limiter:
-            try:
-                await job()
-            except AikiError as error:
-                LOGGER.warning("worker %s: %s", self.session.worker_id, error)

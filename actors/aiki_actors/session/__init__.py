@@ -6,6 +6,7 @@ first ones (`Hello`, `Welcome`), the messages, and their form as JSON.
 """
 
 from . import _codec as codec, _messages as messages
+from ._claims import CLAIM_ENDS as CLAIM_ENDS
 from ._connection import (
     Connection as Connection,
     Transport as Transport,
@@ -40,6 +41,7 @@ from ._limits import (
 from ._link import Link as Link, Taken as Taken
 
 __all__ = [
+    "CLAIM_ENDS",
     "FATAL",
     "FRAME_BYTES_MAX",
     "MESSAGE_BYTES_MAX",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from attrs import fields as fields_of
 
@@ -20,7 +20,7 @@ from aiki_actors.engine import ClaimRef, Entry, Micros, WorkerCommand
 from aiki_actors.storage import body_from_document, compile_fields, encode_entry
 from aiki_sdk import AikiError, JsonValue, dumps
 
-from . import _messages as m  # pyright: ignore[reportPrivateUsage]
+from . import _messages as m
 from ._errors import ProtocolError
 from ._limits import ENTRIES_BYTES, CloseCode
 
@@ -40,7 +40,9 @@ _ENCODERS: Final[Mapping[type[Any], tuple[bytes, Callable[[Any], bytes]]]] = {
 }
 _READERS: Final = {kind: read for kind, (_, read) in _COMMANDS.items()}
 
-Number = TypeVar("Number")
+Message = TypeVar("Message")
+_Make: TypeAlias = Callable[..., Message]
+"""Makes a message of the parts of its array after the kind; raises what Python does if unfit."""
 
 
 # --- Writing -------------------------------------------------------------------------------------
@@ -310,36 +312,58 @@ def _last(value: object) -> bool:
     return value
 
 
-_FROM_WORKER: Final[Mapping[str, Callable[..., m.WorkerMessage]]] = {
+def _holds(
+    run_id: object, epoch: object, claim_id: object, claimed_seq: object, seq: object
+) -> m.Holds:
+    claim = ClaimRef(_count(epoch), _text(claim_id))
+    return m.Holds(_text(run_id), claim, _count(claimed_seq), _count(seq))
+
+
+def _serve(workflows: object, pools: object, slots: object) -> m.Serve:
+    named = tuple([_text(pool) for pool in _list(pools)])
+    return m.Serve(_workflows(workflows), named, _count(slots))
+
+
+def _done(number: object, entries: object) -> m.Done:
+    return m.Done(_count(number), read_entries(entries))
+
+
+def _assign(
+    run_id: object, epoch: object, claim_id: object, entries: object, last: object
+) -> m.Assigned:
+    claim = ClaimRef(_count(epoch), _text(claim_id))
+    return m.Assigned(_text(run_id), claim, read_entries(entries), _last(last))
+
+
+def _plainly(make: Callable[..., Message], *readers: Callable[[object], Any]) -> _Make[Message]:
+    """Return how a message is read of which each part is a field."""
+
+    def read(*parts: object) -> Message:
+        return make(*[read(part) for read, part in zip(readers, parts, strict=True)])
+
+    return read
+
+
+_FROM_WORKER: Final[Mapping[str, _Make[m.WorkerMessage]]] = {
     "submit": _submit,
-    "reclaim": lambda number, run_id: m.Reclaim(_count(number), _text(run_id)),
-    "broken": lambda run_id, epoch, reason: m.Broken(_text(run_id), _count(epoch), _text(reason)),
-    "dropped": lambda run_id: m.Dropped(_text(run_id)),
-    "progress": lambda run_id, kind, body: m.Progress(_text(run_id), _text(kind), _object(body)),
-    "announce": lambda definitions: m.Announce(tuple(_list(definitions))),
-    "holds": lambda run_id, epoch, claim_id, claimed, seq: m.Holds(
-        _text(run_id), ClaimRef(_count(epoch), _text(claim_id)), _count(claimed), _count(seq)
-    ),
-    "serve": lambda workflows, pools, slots: m.Serve(
-        _workflows(workflows), tuple([_text(pool) for pool in _list(pools)]), _count(slots)
-    ),
-    "slots": lambda slots: m.Slots(_count(slots)),
-    "beating": lambda claims: m.Beating(_pairs(claims)),
-    "goodbye": lambda: m.Goodbye(),
+    "reclaim": _plainly(m.Reclaim, _count, _text),
+    "broken": _plainly(m.Broken, _text, _count, _text),
+    "dropped": _plainly(m.Dropped, _text),
+    "progress": _plainly(m.Progress, _text, _text, _object),
+    "announce": _plainly(m.Announce, lambda value: tuple(_list(value))),
+    "holds": _holds,
+    "serve": _serve,
+    "slots": _plainly(m.Slots, _count),
+    "beating": _plainly(m.Beating, _pairs),
+    "goodbye": _plainly(m.Goodbye),
 }
-_FROM_SERVER: Final[Mapping[str, Callable[..., m.ServerMessage]]] = {
-    "done": lambda number, entries: m.Done(_count(number), read_entries(entries)),
-    "refused": lambda number, code, text, details: m.Refused(
-        _count(number), _text(code), _text(text), _object(details)
-    ),
-    "assign": lambda run_id, epoch, claim_id, entries, last: m.Assigned(
-        _text(run_id), ClaimRef(_count(epoch), _text(claim_id)), read_entries(entries), _last(last)
-    ),
-    "push": lambda run_id, entries: m.Pushed(_text(run_id), read_entries(entries)),
-    "claim": lambda run_id, epoch, held, entries: m.Answered(
-        _text(run_id), _count(epoch), m.Held(_text(held)), read_entries(entries)
-    ),
-    "gone": lambda claims: m.Gone(_pairs(claims)),
+_FROM_SERVER: Final[Mapping[str, _Make[m.ServerMessage]]] = {
+    "done": _done,
+    "refused": _plainly(m.Refused, _count, _text, _text, _object),
+    "assign": _assign,
+    "push": _plainly(m.Pushed, _text, read_entries),
+    "claim": _plainly(m.Answered, _text, _count, lambda value: m.Held(_text(value)), read_entries),
+    "gone": _plainly(m.Gone, _pairs),
 }
 
 assert all("claim" in {field.name for field in fields_of(cls)} for cls in COMMAND_KINDS.values())

@@ -75,7 +75,8 @@ class Connection:
 
     def wake(self) -> None:
         """Say that a frame may have become possible."""
-        self._waiting.unpark_all()
+        if self._waiting:
+            self._waiting.unpark_all()
 
     def close(self, error: SessionClosed) -> None:
         """End the connection; what is kept in the link is for the next one."""
@@ -132,13 +133,14 @@ async def receive_worker(
         hello_s: seconds in which the first word must come.
 
     """
-    with trio.move_on_after(hello_s) as patience:
+    first: bytes | None = None
+    with trio.move_on_after(hello_s):
         try:
             first = await transport.receive()
         except SessionClosed as error:
             return error
     try:
-        if patience.cancelled_caught:
+        if first is None:
             raise ProtocolError(CloseCode.TIMEOUT, "the first word did not come in time")
         connection = accept(first)
     except ProtocolError as error:
@@ -174,9 +176,8 @@ async def carry(connection: Connection, transport: Transport) -> SessionClosed:
     finally:
         own = connection.closed
         connection.close(SessionClosed(CloseCode.GOING_AWAY, "the socket was given up"))
-        with trio.move_on_after(CLOSE_S, shield=True):
-            if own is not None:
-                await transport.close(own.close_code, own.reason)
-            else:
-                await transport.close(CloseCode.GOING_AWAY, "the connection is given up")
+        told = own or (ends[0] if ends else None)
+        if told is not None:  # else this was cancelled, and whoever did so closes the socket
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await transport.close(told.close_code, told.reason)
     return own or ends[0]

@@ -17,11 +17,8 @@ from ._port import (
     ServerPort as ServerPort,
     WorkerInbox as WorkerInbox,
 )
-from ._remote import (
-    RemoteServer as RemoteServer,
-    WorkerIdentity as WorkerIdentity,
-    host_name as host_name,
-)
+from ._remote import RemoteServer as RemoteServer
+from ._remote_identity import WorkerIdentity as WorkerIdentity, host_name as host_name
 from ._remote_session import Dial as Dial, RemoteSession as RemoteSession
 from ._remote_websocket import dial_websocket as dial_websocket
 from ._replica import Record as Record, Replica as Replica

@@ -201,10 +201,13 @@ class TaskActor:
         if retry.waits:
             await self.execution.wait_retry(slot)
             return
-        now = self.shared.clock.now().timestamp()
-        await trio.sleep(max(0.0, retry.retry_at / e.SECOND - now))
-        assert slot.record is not None, "a call that begins has a record"
-        slot.record.retry = None
+        record = slot.record
+        assert record is not None, "a call that begins has a record"
+        # `retry_at` is a time of the server's clock; however far this one is from it, the delay
+        # lasts no longer than it is long.
+        rest_s = retry.retry_at / e.SECOND - self.shared.clock.now().timestamp()
+        await trio.sleep(max(0.0, min(rest_s, record.retry_delay / e.SECOND)))
+        record.retry = None
 
     def _report_success(
         self, call: e.Call, attempt: int, output: JsonValue

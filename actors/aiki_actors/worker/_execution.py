@@ -67,7 +67,10 @@ _NOTICED: Final = _LEFT | {
     e.RunClaimed,
     e.RunParked,
 }
-"""Entries that mean more to an execution than a record; the most frequent ones do not."""
+"""Entries that mean more to an execution than a record: those for which `_notice` has a case.
+
+The most frequent ones have none, and need not be matched against all cases to find that out.
+"""
 
 TaskCaller = Callable[["Execution", Branch, "AnyTask", tuple[Any, ...], Mapping[str, Any]], Any]
 
@@ -144,12 +147,12 @@ class Execution(Speaking):
         """Take in what happened before this execution began; nothing waits for it yet."""
         cancel: int | None = None
         for entry in self.replica.apply(entries):
+            if isinstance(entry.body, e.RunPaused):
+                self.frozen = "paused"
+            elif isinstance(entry.body, e.RunResumed | e.CancelRequested | e.RunRetried):
+                self.frozen = None  # a cancellation lifts a pause; so did the end before a retry
             if isinstance(entry.body, e.CancelRequested):
                 cancel = entry.seq
-            elif isinstance(entry.body, e.RunPaused):
-                self.frozen = "paused"
-            elif isinstance(entry.body, e.RunResumed):
-                self.frozen = None
         if cancel is not None:
             self.sequencer.push(cancel, None)
         self.replica.touched.clear()
@@ -164,6 +167,8 @@ class Execution(Speaking):
                 self.pass_on()
             if type(entry.body) in _NOTICED:
                 self._notice(entry.body, entry.seq)
+        if self.frozen is not None:
+            self.check_frozen()  # now: what came with a pause may have lifted it again
         if self.multi:
             self.sequencer.kick()
         if self._gap is not None:
@@ -196,6 +201,8 @@ class Execution(Speaking):
     def _notice(self, body: e.Body, seq: int) -> None:
         match body:
             case e.CancelRequested():
+                if self.frozen == "paused":
+                    self.thaw()
                 if self.multi:
                     self.sequencer.push(seq, None)
                 else:
@@ -203,7 +210,7 @@ class Execution(Speaking):
             case e.TimeoutReached():
                 self.timeouts.reached(body.call, seq)
             case e.RunPaused():
-                self.freeze(self.frozen or "paused")
+                self.frozen = self.frozen or "paused"
             case e.RunResumed():
                 if self.frozen == "paused":
                     self.thaw()

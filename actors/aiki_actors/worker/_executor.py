@@ -18,7 +18,14 @@ from attrs import define, field, frozen
 
 from aiki_actors import engine as e
 from aiki_actors.faults import fault_point
-from aiki_actors.kernel import Actor, ActorContext, ActorRef, StopReason
+from aiki_actors.kernel import (
+    Actor,
+    ActorContext,
+    ActorRef,
+    ActorStopped,
+    MailboxFull,
+    StopReason,
+)
 from aiki_sdk import (
     AikiError,
     AnyWorkflow,
@@ -103,13 +110,22 @@ class Executor(Actor[ExecutorMessage]):
             around.port,
             around.tracker,
             around.attempts.call,
-            lambda: context.ref.tell(Branched()),
+            self._branched,
             lambda epoch: around.on_parked(self.assignment.run_id, epoch),
         )
         self.execution.function = self.workflow.function
         self.execution.background = context.start_soon
         self.execution.load(self.assignment.entries)
         context.start_soon(self._drive)
+
+    def _branched(self) -> None:
+        """Ask for the sequencer. Called from a hook of Trio's, which must not raise."""
+        try:
+            self._context.ref.tell(Branched())
+        except ActorStopped:
+            return  # the code is unwinding after an eviction, and nothing of it counts
+        except MailboxFull as error:
+            self.execution.fall_back(str(error))
 
     async def handle(self, message: ExecutorMessage) -> None:
         """Take in what happened, or what is wanted."""

@@ -22,6 +22,7 @@ from aiki_actors.session import (
     ProtocolError,
     SessionClosed,
     Transport,
+    Welcome,
     carry,
     encode_hello,
     read_welcome,
@@ -91,10 +92,11 @@ class RemoteSession(Actor[Never]):
         """
         remote = self.remote
         said_at = remote.monotonic()
-        with trio.move_on_after(remote.limits.hello_s) as patience:
+        welcome: Welcome | None = None
+        with trio.move_on_after(remote.limits.hello_s):
             await transport.send(encode_hello(remote.hello()))
             welcome = read_welcome(await transport.receive())
-        if patience.cancelled_caught:
+        if welcome is None:
             await transport.close(CloseCode.TIMEOUT, "no welcome")
             raise SessionClosed(CloseCode.TIMEOUT, "the server did not answer the first word")
         connection = remote.welcomed(welcome, said_at)
@@ -126,8 +128,8 @@ class RemoteSession(Actor[Never]):
                 continue
             if remote.holds_claims:
                 remote.lapse()
-            remote.heard = trio.Event()
-            await remote.heard.wait()
+            remote.lease.changed = trio.Event()
+            await remote.lease.changed.wait()
 
 
 def _refusal(error: ProtocolError) -> AikiError:

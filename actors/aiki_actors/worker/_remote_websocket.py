@@ -31,6 +31,8 @@ CONNECT_S: Final = 5.0
 DISCONNECT_S: Final = 2.0
 RECEIVE_BYTES: Final = 64 * 1024
 UNAUTHORIZED: Final = (401, 403)
+OWN_CODES: Final = 3000
+"""From here on close codes may be sent freely; most below tell of what nobody has sent."""
 
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
@@ -78,7 +80,9 @@ class WebsocketTransport:
     async def close(self, code: int, reason: str) -> None:
         """Close the socket."""
         try:
-            await self._connection.aclose(code, close_reason(reason))
+            sendable = code in {CloseCode.NORMAL, CloseCode.GOING_AWAY} or code >= OWN_CODES
+            told = code if sendable else CloseCode.GOING_AWAY
+            await self._connection.aclose(int(told), close_reason(reason))
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             return  # it is closed, which is what was wanted
 

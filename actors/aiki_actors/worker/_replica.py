@@ -34,6 +34,7 @@ class Record:
         resolved_at: seq of `resolution`.
         attempts: attempts of a task that failed.
         retry: the last failed attempt while its delay may still run.
+        retry_delay: how long that delay is, in microseconds.
         started: attempt of an at-most-once task that began and has no known outcome; 0: none.
         details: what the last heartbeat of the task carried, as far as that is recorded.
         slept: microseconds slept by ended sleeps of this call.
@@ -50,6 +51,7 @@ class Record:
     at: e.Micros = e.Micros(0)
     attempts: int = 0
     retry: e.AttemptFailed | None = None
+    retry_delay: int = 0
     started: int = 0
     details: JsonValue = None
     slept: int = 0
@@ -231,9 +233,10 @@ class Replica:
         self.answers[body.item] = body
         self._resolve(self._record(body.call, counted=False), entry)
 
-    def on_attempt_failed(self, _entry: e.Entry, body: e.AttemptFailed) -> None:
+    def on_attempt_failed(self, entry: e.Entry, body: e.AttemptFailed) -> None:
         record = self._record(body.call, counted=True)
         record.attempts, record.retry, record.started = body.attempt, body, 0
+        record.retry_delay = body.retry_at - entry.at
         if body.details is not None:
             record.details = body.details
 

@@ -24,8 +24,6 @@ from typing import TYPE_CHECKING, Final
 import trio
 from attrs import Factory, define
 
-from aiki_actors.engine import Call
-
 from ._slots import RunEvicted, Slot
 from ._timeouts import DurableTimeout
 
@@ -212,17 +210,23 @@ class Sequencer:
         seq = execution.replica.seq
         if execution.busy or execution.replica.claim is None or self._parked_at == seq:
             return False
-        waiting = tuple(slot.call for slot in self._waiting())
-        if not waiting or self._on_its_way():
+        if not self._waiting() or self._on_its_way():
             return False
         self._parked_at = seq
         execution.begun += 1
-        nursery.start_soon(self._submit_park, waiting)
+        nursery.start_soon(self._submit_park)
         return False
 
-    async def _submit_park(self, waiting: tuple[Call, ...]) -> None:
+    async def _submit_park(self) -> None:
+        """Give the claim back, unless something has moved since that was decided."""
+        execution = self.execution
         try:
-            await self.execution.park(waiting)
+            waiting = tuple(slot.call for slot in self._waiting())
+            still = execution.tracks.quiet and execution.begun == 1 and not self.ready
+            if waiting and still and not self._on_its_way():
+                await execution.park(waiting)
+            else:
+                self._parked_at = -1
         finally:
-            self.execution.begun -= 1
+            execution.begun -= 1
             self.kick()

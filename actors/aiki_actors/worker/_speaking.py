@@ -226,6 +226,8 @@ class Speaking:
         due = slot.retry_due = trio.Event()
         self.begun -= 1
         try:
+            # Cancelled while the failure was reported, this call is over, and the code goes on.
+            await trio.lowlevel.checkpoint_if_cancelled()
             if not self.multi and record.waiting and self.replica.claim is not None:
                 await self.park((slot.call,))
             self.sequencer.kick()

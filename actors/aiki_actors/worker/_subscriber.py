@@ -27,6 +27,7 @@ from aiki_actors.kernel import (
     ChildSpec,
     MailboxFull,
     MailboxPolicy,
+    NotRegistered,
     Overflow,
     Restart,
     StopReason,
@@ -97,11 +98,17 @@ class Subscriber(Actor[Never]):
     _warm: OrderedDict[str, None] = field(factory=lambda: OrderedDict[str, None](), init=False)
     _around: Surroundings = field(init=False)
     _attempts: Attempts = field(init=False)
+    _began: bool = field(default=False, init=False)
     _draining: bool = field(default=False, init=False)
 
     async def started(self, context: ActorContext[Never]) -> None:
         """Begin to notice branches; executors come with assignments."""
-        self._executors = context.system.supervisor(self.executors_path)
+        try:
+            self._executors = context.system.supervisor(self.executors_path)
+        except NotRegistered:
+            # The system is being left already; were it not, restarting would be given up soon.
+            context.stop_self()
+            return
         limiter = trio.CapacityLimiter(self.settings.threads_max)
         attempts = self._attempts = Attempts(
             self.clock,
@@ -116,10 +123,13 @@ class Subscriber(Actor[Never]):
             self.port, attempts, self.tracker, self.ids, self.rng, self._parked, self._ended
         )
         trio.lowlevel.add_instrument(self.tracker)
+        self._began = True
         self.port.join()
 
     async def stopping(self, reason: StopReason) -> None:  # noqa: ARG002
         """Take no more runs, let running tasks end within the grace, give the runs back."""
+        if not self._began:
+            return
         self.port.leave()
         fault_point("worker.stopping")
         self._draining = True

@@ -16,9 +16,7 @@ class Chance:
     """Makes child generators of a seed."""
 
     seed: str
-    _made: dict[str, random.Random] = field(
-        factory=lambda: dict[str, random.Random](), init=False
-    )
+    _made: dict[str, random.Random] = field(factory=lambda: dict[str, random.Random](), init=False)
 
     def of(self, name: str) -> random.Random:
         """Return the generator with this name, always the same one."""

@@ -17,7 +17,7 @@ from typing import Any
 import trio
 from attrs import define, field
 
-from aiki_actors.worker import Proceed, WorkerHooks
+from aiki_actors.worker import Invoke, Proceed, WorkerHooks
 from aiki_sdk import AnyTask, AnyWorkflow, SeededIds, SeededRng, WorkflowRegistry
 
 from ._chance import Chance
@@ -57,9 +57,7 @@ class Cluster:
     weather: Weather = field(factory=Weather)
     server: ServerLife | None = field(default=None, init=False)
     workers: list[WorkerLife | None] = field(init=False)
-    lives: dict[WorkerLife, None] = field(
-        factory=lambda: dict[WorkerLife, None](), init=False
-    )
+    lives: dict[WorkerLife, None] = field(factory=lambda: dict[WorkerLife, None](), init=False)
     clock: SimClock = field(factory=SimClock, init=False)
     calm: bool = field(default=False, init=False)
     downtime_s: float = field(default=0.5, init=False)
@@ -154,7 +152,7 @@ class Cluster:
             await trio.sleep(rng.random() * (0.1 if self.calm else 3.0))
 
     def _make_worker(self, name: str, server: ServerLife, rng: random.Random) -> WorkerLife:
-        node = self._node(name)
+        node, worker_id = self._node(name), self._ids.worker_id()
         life = WorkerLife(
             node,
             self.registry,
@@ -162,11 +160,11 @@ class Cluster:
             SimClock(self.chance.of("clock").uniform(-1, 1) * self.options.skew_s),
             self._ids,
             self._rng,
-            WorkerHooks(self._invoke_of(node, lambda: life.link.worker_id), self.learn),
+            WorkerHooks(self._invoke_of(node, worker_id), self.learn),
             random.Random(rng.random()),  # noqa: S311  (delays of restarts)
         )
         life.link = SimLink(
-            self._ids.worker_id(),
+            worker_id,
             node,
             server,
             self,
@@ -181,12 +179,12 @@ class Cluster:
         )
         return life
 
-    def _invoke_of(self, node: Node, worker_id: Any) -> Any:
+    def _invoke_of(self, node: Node, worker_id: str) -> Invoke:
         async def invoke(
             task: AnyTask, args: tuple[Any, ...], kwargs: Mapping[str, Any], proceed: Proceed
         ) -> Any:
             node.check()
-            return await self.effects.invoke(node, worker_id(), task, args, kwargs, proceed)
+            return await self.effects.invoke(node, worker_id, task, args, kwargs, proceed)
 
         return invoke
 
@@ -207,8 +205,7 @@ class Cluster:
             if server.node.alive:
                 # Whoever was killed sends no goodbye: the server waits for the grace.
                 with trio.move_on_after(self.options.grace_s + NOTICE_MAX_S):
-                    while link.open_there and server.node.alive:
-                        await trio.sleep(0.1)
+                    await link.ended_there.wait()
             link.close()
             watch.cancel_scope.cancel()
         del self.lives[life]

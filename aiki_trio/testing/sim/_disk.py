@@ -10,7 +10,9 @@ Invariant: `oracles` holds exactly what the journals say.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
+import trio
 from attrs import define, field
 
 from aiki_actors import engine as e
@@ -18,8 +20,12 @@ from aiki_actors.storage import AppendResult, Change
 from aiki_actors.storage._changes import EncodedChange, encode_change
 from aiki_actors.storage._memory import MemoryStorage
 
-from ._oracle import Broken, RunOracle
+from ._breach import Broken
+from ._oracle import RunOracle
 from ._trace import Trace
+
+ENTRIES_MAX: Final = 2_000
+"""No program of a simulation has a tenth of this to say."""
 
 
 @define(eq=False)
@@ -28,8 +34,12 @@ class WatchedMemory(MemoryStorage):
 
     on_applied: Callable[[Change], None] = field(kw_only=True)
 
+    def apply(self, change: Change) -> None:
+        """Apply a change that was accepted before."""
+        self._apply(encode_change(change))
+
     def _apply(self, one: EncodedChange) -> None:
-        MemoryStorage._apply(self, one)
+        super()._apply(one)
         self.on_applied(one.change)
 
 
@@ -44,7 +54,9 @@ class Disk:
         rewound: per run the lowest seq that a failover lost; what was said of it does not hold.
         commits: how many there were.
         born: per run the number of the change that created it.
-        ended: per run the number of the change that ended it last.
+        ended: per run the number of the change that ended it first.
+        ended_s, cancelled_s: when that was first, in virtual seconds.
+        going: runs that have not ended.
         punctual_from: what is due from this time on (of the server's clock) has to be in time.
 
     """
@@ -59,8 +71,12 @@ class Disk:
     born: dict[str, int] = field(factory=lambda: dict[str, int](), init=False)
     ended: dict[str, int] = field(factory=lambda: dict[str, int](), init=False)
     punctual_from: int | None = field(default=None, init=False)
+    ended_s: dict[str, float] = field(factory=lambda: dict[str, float](), init=False)
+    cancelled_s: dict[str, float] = field(factory=lambda: dict[str, float](), init=False)
+    going: dict[str, None] = field(factory=lambda: dict[str, None](), init=False)
     storage: WatchedMemory = field(init=False)
     _changes: int = field(default=0, init=False)
+    _rested: trio.Event = field(factory=trio.Event, init=False)
     _log: list[list[Change]] = field(factory=lambda: list[list[Change]](), init=False)
     _open: list[Change] = field(factory=lambda: list[Change](), init=False)
 
@@ -97,18 +113,34 @@ class Disk:
         if oracle is None:
             oracle = self.oracles[run_id] = RunOracle(run_id)
             self.born[run_id] = self._changes
-        oracle.punctual_from = self.punctual_from
-        had_ended = oracle.end is not None
+        oracle.punctual_from, oracle.rewound = self.punctual_from, run_id in self.rewound
+        had_ended, was_cancelled = oracle.end is not None, oracle.cancelled
         journal = self.journals.setdefault(run_id, [])
         try:
             for entry in change.entries:
                 oracle.take(entry)
                 journal.append(entry)
             oracle.after_change()
+            if len(journal) > ENTRIES_MAX:
+                raise Broken("P9", f"its journal grows and grows: {len(journal)} entries")
         except Broken as broken:
             self.report(broken.promise, f"run {run_id}: {broken.what}")
         if oracle.end is not None and not had_ended:
-            self.ended[run_id] = self._changes
+            # A run that is retried after its end has lost its reference id to whoever took it.
+            self.ended.setdefault(run_id, self._changes)
+            self.ended_s.setdefault(run_id, trio.current_time())
+        if oracle.cancelled and not was_cancelled:
+            self.cancelled_s.setdefault(run_id, trio.current_time())
+        if not oracle.phase.terminal:
+            self.going[run_id] = None
+        elif self.going.pop(run_id, self) is None and not self.going:
+            self._rested.set()
+
+    async def rest(self) -> None:
+        """Wait until every run has ended."""
+        while self.going:
+            self._rested = trio.Event()
+            await self._rested.wait()
 
     def lose(self, commits: int) -> None:
         """Forget the last commits, as a failover to a late replica does."""
@@ -120,9 +152,10 @@ class Disk:
                 self.rewound[change.run_id] = first
         self.trace.note("disk", f"lost its last {len(lost)} commits")
         self.oracles, self.journals, self.born, self.ended = {}, {}, {}, {}
+        self.going = {}
         replica = WatchedMemory(on_applied=self._read)
         for change in (change for commit in self._log for change in commit):
-            WatchedMemory._apply(replica, encode_change(change))  # noqa: SLF001
+            replica.apply(change)
         replica.on_applied = self._applied
         self.storage = replica
 

@@ -97,9 +97,7 @@ class Answer:
     entries: tuple[e.Entry, ...] = ()
     error: BaseException | None = None
 
-    def give(
-        self, entries: tuple[e.Entry, ...] = (), error: BaseException | None = None
-    ) -> None:
+    def give(self, entries: tuple[e.Entry, ...] = (), error: BaseException | None = None) -> None:
         """Answer; once."""
         if not self.event.is_set():
             self.entries, self.error = entries, error
@@ -141,6 +139,7 @@ class SimLink:
     down: Channel = field(init=False)
     open_here: bool = field(default=True, init=False)
     open_there: bool = field(default=True, init=False)
+    ended_there: trio.Event = field(factory=trio.Event, init=False)
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _waiting: dict[Answer, None] = field(factory=lambda: dict[Answer, None](), init=False)
     _said: deque[Callable[[], None]] = field(
@@ -171,6 +170,7 @@ class SimLink:
         if not self.open_there:
             return
         self.open_there = False
+        self.ended_there.set()
         self.disk.trace.note(self.node.name, "its session ended at the server")
         if self.life.node.alive:
             self.life.runtime.dispatcher.leave(self.worker_id)
@@ -296,9 +296,7 @@ class SimLink:
         life = self.life if self.open_there else self.servers.server
         return life if life is not None and life.node.alive else None
 
-    def _submit(
-        self, run_id: str, commands: tuple[e.WorkerCommand, ...], answer: Answer
-    ) -> None:
+    def _submit(self, run_id: str, commands: tuple[e.WorkerCommand, ...], answer: Answer) -> None:
         life = self._server()
         if life is None:
             return

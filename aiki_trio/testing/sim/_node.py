@@ -5,8 +5,8 @@ world it does through handles that ask the node first; when it is killed the nod
 before anything is cancelled, and from then on each call through a handle raises `NodeDead` before
 it touches the world. What its dying tasks still do is thereby nobody's business.
 
-A node dies at once (`kill`), or at one of its next calls (`trip`): before or after that call has had
-its effect. That is how a crash comes to stand between any two things that a process does.
+A node dies at once (`kill`), or at one of its next calls (`trip`): before or after that call has
+had its effect. That is how a crash comes to stand between any two things that a process does.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class SimOptions:
     workers: int = 2
     runs: int = 12
     safety_s: float = 40.0
-    liveness_s: float = 3_600.0
+    liveness_s: float = 1_200.0
     fault_gap_s: float = 4.0
     faults: tuple[Fault, ...] = ()
     deferral: float = 0.0
@@ -74,11 +74,18 @@ class SimOptions:
     rollback_max: int = 3
 
     @classmethod
-    def drawn(cls, seed: int | str) -> SimOptions:
-        """Draw options from a seed."""
+    def drawn(cls, seed: int | str, *, lose_commits: bool = True) -> SimOptions:
+        """Draw options from a seed.
+
+        Args:
+            seed: what they are drawn from.
+            lose_commits: whether the database may lose what was acknowledged.
+        """
         rng = random.Random(f"{seed}/options")  # noqa: S311  (determinism is the point)
         share = rng.choice([0.0, 0.15, 0.3, 0.3, 0.6, 1.0])
         faults = tuple(fault for fault in ALL_FAULTS if rng.random() < share)
+        if not lose_commits:
+            faults = tuple(fault for fault in faults if fault is not Fault.LOST_COMMITS)
         return cls(
             workers=rng.choice([1, 2, 2, 3, 4]),
             runs=rng.randint(5, 30),

@@ -18,28 +18,12 @@ from attrs import Factory, define
 from aiki_actors import engine as e
 from aiki_sdk.protocol import Slept
 
+from ._breach import Broken, OpenWait
+
 SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
 LATE_S: Final = 1.5
 """Half a second more than a timer may be late without a fault: calls of ports take time here."""
-
-
-class Broken(Exception):
-    """A promise that an entry breaks: which one, and how."""
-
-    def __init__(self, promise: str, what: str) -> None:
-        super().__init__(f"{promise}: {what}")
-        self.promise = promise
-        self.what = what
-
-
-@define(eq=False)
-class OpenWait:
-    """A wait as the journal has it: its kind, what it waits for, when it is due."""
-
-    kind: str
-    name: str
-    due_at: int | None
 
 
 @define(eq=False)
@@ -50,6 +34,7 @@ class RunOracle:
         claims: the claim in force before each entry, by seq.
         results: per task call how it ended.
         visible: per successful task call the seq of its result.
+        rewound: a failover lost entries of it, of which its worker knows.
         starts_over: entries after which an attempt that had begun may begin again.
 
     """
@@ -62,13 +47,11 @@ class RunOracle:
     at: int = 0
     paused: bool = False
     cancel: e.CancelRequested | None = None
-    cancel_at: int = 0
     end: e.Body | None = None
     claim: e.ClaimRef | None = None
     worker_id: str | None = None
     epoch: int = 0
     claims: list[e.ClaimRef | None] = Factory(lambda: list[e.ClaimRef | None]())
-    claims_lost: int = 0
     starts_over: int = 0
     results: dict[e.Call, str] = Factory(lambda: dict[e.Call, str]())
     failed: dict[e.Call, int] = Factory(lambda: dict[e.Call, int]())
@@ -86,6 +69,7 @@ class RunOracle:
     cancelled: bool = False
     was_paused: bool = False
     retries: int = 0
+    rewound: bool = False
 
     def take(self, entry: e.Entry) -> None:
         """Read the next entry.
@@ -137,11 +121,6 @@ class RunOracle:
         self.worker_id = body.worker_id
         self.waits.pop(e.RUN_RETRY_CALL, None)
 
-    def claim_lost(self, _body: e.ClaimLost, _entry: e.Entry) -> None:
-        """An owner is gone; what had begun may begin again."""
-        self.claims_lost += 1
-        self.starts_over += 1
-
     def start_over(self, _body: e.Body, _entry: e.Entry) -> None:
         """Hear that what had begun may begin again."""
         self.starts_over += 1
@@ -161,7 +140,7 @@ class RunOracle:
         if call in self.results:
             raise Broken("P2", f"the result of {call} was written twice")
         before = self.failed.get(call, 0)
-        if attempt != before + 1 and not self._copied():
+        if attempt != before + 1 and not (self._copied() or self.rewound):
             raise Broken("P2", f"attempt {attempt} of {call} ended after attempt {before}")
         wait = self.waits.get(call)
         if wait is not None and wait.kind == "retry":
@@ -176,7 +155,6 @@ class RunOracle:
         self._outcome(body.call, body.attempt)
         self.results[body.call] = SUCCEEDED
         self.visible[body.call] = entry.seq
-        self.progress()
 
     def task_failed(self, body: e.TaskFailed, _entry: e.Entry) -> None:
         """A failure for good."""
@@ -184,7 +162,6 @@ class RunOracle:
             self._outcome(body.call, body.attempt)
         self.results[body.call] = FAILED
         self.waits.pop(body.call, None)
-        self.progress()
 
     def attempt_failed(self, body: e.AttemptFailed, _entry: e.Entry) -> None:
         """A failure that is followed by another attempt."""
@@ -192,11 +169,6 @@ class RunOracle:
         self.failed[body.call] = body.attempt
         if body.waits:
             self.waits[body.call] = OpenWait("retry", str(body.call), body.retry_at)
-        self.progress()
-
-    def progress(self) -> None:
-        """Count lost claims from zero again."""
-        self.claims_lost = 0
 
     # -- waits -------------------------------------------------------------------------------
 
@@ -219,7 +191,6 @@ class RunOracle:
     def sleep_ended(self, body: e.SleepEnded, entry: e.Entry) -> None:
         """A sleep is over, not early."""
         self._close(body.call, entry, ("sleep",), timed=body.outcome is not Slept.WOKEN)
-        self.progress()
 
     def retry_due(self, body: e.RetryDue, entry: e.Entry) -> None:
         """A retry is due, not early."""
@@ -241,7 +212,6 @@ class RunOracle:
         """A wait's own time is over."""
         if body.call in self.waits:
             self._close(body.call, entry, ("event", "child"), timed=True)
-        self.progress()
 
     def timeout_started(self, body: e.TimeoutStarted, _entry: e.Entry) -> None:
         """A durable timeout begins."""
@@ -251,7 +221,6 @@ class RunOracle:
         """A durable timeout is over."""
         if body.call in self.waits:
             self._close(body.call, entry, ("timeout",), timed=True)
-        self.progress()
 
     def abandoned(self, body: e.WaitAbandoned, _entry: e.Entry) -> None:
         """A wait was given up."""
@@ -282,7 +251,6 @@ class RunOracle:
         unread.remove(body.item)
         self.waits.pop(body.call, None)
         self.taken[body.call] = body.item
-        self.progress()
 
     def returned(self, body: e.EventReturned, _entry: e.Entry) -> None:
         """An event was not used after all."""
@@ -294,7 +262,6 @@ class RunOracle:
         if call in self.settled:
             raise Broken("P2", f"{kind} of {call} was written twice")
         self.settled.add(call)
-        self.progress()
 
     def said(
         self, body: e.ValueRecorded | e.ValuePublished | e.QuestionAnswered, _entry: e.Entry
@@ -315,7 +282,6 @@ class RunOracle:
             raise Broken("P7", f"child {body.child_id} was started twice")
         self.children[body.child_id] = None
         self.child_calls[body.child_id] = body
-        self.progress()
 
     def child_ended(self, body: e.ChildEnded, _entry: e.Entry) -> None:
         """A child's end, once."""
@@ -328,7 +294,6 @@ class RunOracle:
             c for c, w in self.waits.items() if w.kind == "child" and w.name == body.child_id
         ]:
             del self.waits[call]
-        self.progress()
 
     # -- the run -----------------------------------------------------------------------------
 
@@ -348,16 +313,12 @@ class RunOracle:
             raise Broken("P4", "it was resumed, and not paused")
         self.paused = False
 
-    def on_cancel(self, body: e.CancelRequested, entry: e.Entry) -> None:
+    def on_cancel(self, body: e.CancelRequested, _entry: e.Entry) -> None:
         """A cancellation, once."""
         if self.cancel is not None:
             raise Broken("P4", "its cancellation was asked for twice")
-        self.cancel, self.cancel_at, self.paused = body, entry.at, False
+        self.cancel, self.paused = body, False
         self.cancelled = True
-
-    def on_stalled(self, body: e.RunStalled, _entry: e.Entry) -> None:
-        """A stall."""
-        self.starts_over += 1
 
     def on_attempt_failed(self, body: e.RunAttemptFailed, _entry: e.Entry) -> None:
         """The next attempt of the workflow: failed tasks begin afresh, waits end."""
@@ -368,12 +329,7 @@ class RunOracle:
         """An operator's retry."""
         self._next_attempt()
         self.cancel = self.end = None
-        self.claims_lost = 0
         self.retries += 1
-
-    def on_requeued(self, _body: e.RunRequeued, _entry: e.Entry) -> None:
-        """An operator's requeue."""
-        self.claims_lost = 0
 
     def _next_attempt(self) -> None:
         self.starts_over += 1
@@ -386,7 +342,7 @@ class RunOracle:
 _CHECKS: Final[Mapping[type[e.Body], Callable[[RunOracle, Any, e.Entry], None]]] = {
     e.RunCreated: RunOracle.on_created,
     e.RunClaimed: RunOracle.claimed,
-    e.ClaimLost: RunOracle.claim_lost,
+    e.ClaimLost: RunOracle.start_over,
     e.ClaimReleased: RunOracle.start_over,
     e.RunParked: RunOracle.parked,
     e.RunQueued: RunOracle.queued,
@@ -414,9 +370,8 @@ _CHECKS: Final[Mapping[type[e.Body], Callable[[RunOracle, Any, e.Entry], None]]]
     e.RunPaused: RunOracle.on_paused,
     e.RunResumed: RunOracle.on_resumed,
     e.CancelRequested: RunOracle.on_cancel,
-    e.RunStalled: RunOracle.on_stalled,
+    e.RunStalled: RunOracle.start_over,
     e.RunAttemptFailed: RunOracle.on_attempt_failed,
     e.RunRetried: RunOracle.on_retried,
-    e.RunRequeued: RunOracle.on_requeued,
 }
 """What each kind of entry is held to, besides its place in the path."""

@@ -112,11 +112,12 @@ async def _body(run: Run, steps: list[Any], links: list[str]) -> list[Any]:
     return [await _STEPS[kind](run, rest, links) for kind, *rest in steps]
 
 
-async def _caught(awaitable: Awaitable[JsonValue]) -> JsonValue:
+async def _caught(awaitable: Awaitable[Any]) -> JsonValue:
     try:
-        return await awaitable
+        value: JsonValue = await awaitable
     except AikiError as error:
         return type(error).__name__
+    return value
 
 
 def _expect(given: object, wanted: object) -> None:
@@ -127,8 +128,9 @@ async def _do_work(_run: Run, rest: Step, _links: list[str]) -> JsonValue:
     kind, n, ticks, failures, caught = rest
     function = work if kind == "work" else slow
     if not caught:
-        _expect(await function(n, ticks, failures), n)
-        return n
+        value = await function(n, ticks, failures)
+        _expect(value, n)
+        return value
     return await _caught(function(n, ticks, failures))
 
 
@@ -163,7 +165,7 @@ async def _do_answer(run: Run, rest: Step, _links: list[str]) -> JsonValue:
 async def _do_kid(run: Run, rest: Step, links: list[str]) -> JsonValue:
     steps, how, reference, ticks = rest
     if how == "call":
-        return await _caught(_list(run.call(program, steps, links)))
+        return await _caught(run.call(program, steps, links))
     child = await run.start_child(
         program,
         steps,
@@ -175,15 +177,11 @@ async def _do_kid(run: Run, rest: Step, links: list[str]) -> JsonValue:
     if how == "forget":
         return None
     timeout = None if ticks is None else ticks * TICK_S
-    return await _caught(_list(child.result(timeout)))
-
-
-async def _list(awaitable: Awaitable[list[Any]]) -> JsonValue:
-    return await awaitable
+    return await _caught(child.result(timeout))
 
 
 async def _do_local(run: Run, rest: Step, _links: list[str]) -> JsonValue:
-    value = await run.local(f"local{rest[0]}", lambda: rest[0])
+    value: JsonValue = await run.local(f"local{rest[0]}", lambda: rest[0])
     _expect(value, rest[0])
     return value
 
@@ -199,7 +197,7 @@ async def _do_publish(run: Run, rest: Step, _links: list[str]) -> JsonValue:
 
 
 async def _do_tell(run: Run, rest: Step, links: list[str]) -> JsonValue:
-    name, n = rest
+    name, n = str(rest[0]), int(rest[1])
     target = links[n % len(links)] if links else run.id
     await run.send(target, EVENTS[name], n)
     return None
@@ -239,19 +237,20 @@ async def _do_map(run: Run, rest: Step, _links: list[str]) -> JsonValue:
 
 async def _do_patience(run: Run, rest: Step, links: list[str]) -> JsonValue:
     ticks, steps = rest
-    result: JsonValue = "late"
     with run.move_on_after("patience", ticks * TICK_S):
-        result = await _body(run, steps, links)
-    return result
+        return await _body(run, steps, links)
+    return "late"
 
 
 async def _do_must(run: Run, rest: Step, links: list[str]) -> JsonValue:
     ticks, steps = rest
+    results: list[Any] = []
     try:
         with run.fail_after("must", ticks * TICK_S):
-            return await _body(run, steps, links)
+            results = await _body(run, steps, links)
     except WaitTimeout:
         return "failed"
+    return results
 
 
 async def _do_guard(run: Run, rest: Step, links: list[str]) -> JsonValue:

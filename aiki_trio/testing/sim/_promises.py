@@ -1,4 +1,4 @@
-"""What must hold when a simulation is over: promises about the journals, the clients and the effects.
+"""What must hold when a simulation is over, of the journals, the clients and the effects.
 
 What must hold at every single step is checked as it happens: by the oracles (`_oracle.py`) with
 every entry, by the links and clients with everything that is acknowledged, dispatched or pushed,
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from math import inf
 from typing import Final
 
 from aiki_actors import engine as e
@@ -24,6 +26,8 @@ from ._effects import Effects
 from ._oracle import RunOracle
 
 ROWS_MAX: Final = 500
+CASCADE_S: Final = 120.0
+"""A cancellation has reached a child by then, whatever faults there were."""
 
 Complaint = tuple[str, str]
 """A promise and how it was broken."""
@@ -66,11 +70,8 @@ def _ends(disk: Disk) -> Iterator[Complaint]:
     for run_id, oracle in disk.oracles.items():
         if not oracle.phase.terminal:
             waits = ", ".join(f"{wait.kind} {wait.name}" for wait in oracle.waits.values())
-            yield (
-                "P1",
-                f"run {run_id} has not ended: {oracle.phase} since entry {oracle.seq}, waits: "
-                f"{waits or 'none'}",
-            )
+            what = f"{oracle.phase} since entry {oracle.seq}, waits: {waits or 'none'}"
+            yield "P1", f"run {run_id} has not ended: {what}"
 
 
 def _references(disk: Disk) -> Iterator[Complaint]:
@@ -81,13 +82,10 @@ def _references(disk: Disk) -> Iterator[Complaint]:
         if created is not None and created.reference_id is not None:
             named.setdefault((created.workflow, created.reference_id), []).append(run_id)
     for (workflow, reference), run_ids in named.items():
-        for earlier, later in zip(run_ids, run_ids[1:], strict=False):
+        for earlier, later in pairwise(run_ids):
             if disk.ended.get(earlier, 1 << 62) > disk.born[later] and earlier not in disk.rewound:
-                yield (
-                    "P8",
-                    f"reference {reference!r} of {workflow!r} named run {later} while run "
-                    f"{earlier} went on",
-                )
+                what = f"reference {reference!r} of {workflow!r}"
+                yield "P8", f"{what} named run {later} while run {earlier} went on"
 
 
 def _events(disk: Disk, log: ClientLog) -> Iterator[Complaint]:
@@ -139,17 +137,18 @@ def _children(disk: Disk) -> Iterator[Complaint]:
                 continue
             if isinstance(oracle.end, e.RunFailed) and ended is None:
                 yield "P7", f"run {run_id} has failed, and does not know how {child_id} ended"
-            if child is None and ended is None and oracle.child_calls[child_id].on_conflict is (
-                OnConflict.ERROR
+            if (
+                child is None
+                and ended is None
+                and oracle.child_calls[child_id].on_conflict is (OnConflict.ERROR)
             ):
                 yield "P7", f"run {run_id}: its child {child_id} was never created"
-            if child is not None and _must_be_cancelled(oracle, child_id):
-                if not (child.cancelled or child.phase.terminal):
-                    yield "P7", f"run {run_id} was cancelled, and its child {child_id} goes on"
-
-
-def _must_be_cancelled(oracle: RunOracle, child_id: str) -> bool:
-    return oracle.cancelled and oracle.children[child_id] is None
+            if child is not None and oracle.cancelled and ended is None and not child.cancelled:
+                # Its own end was on its way when the cancellation came, or it was never reached.
+                late_s = disk.ended_s.get(child_id, inf) - disk.cancelled_s[run_id]
+                if late_s > CASCADE_S:
+                    what = f"child {child_id} went on for {late_s:.0f} s"
+                    yield "P7", f"run {run_id} was cancelled, and {what}"
 
 
 def _attempts(disk: Disk, effects: Effects) -> Iterator[Complaint]:
@@ -157,7 +156,7 @@ def _attempts(disk: Disk, effects: Effects) -> Iterator[Complaint]:
     begun = Counter(
         (made.run_id, made.idempotency_key, made.attempt, made.task) for made in effects.attempts
     )
-    for (run_id, key, attempt, task), times in begun.items():
+    for (run_id, _key, attempt, task), times in begun.items():
         oracle = disk.oracles.get(run_id)
         if oracle is None or run_id in disk.rewound:
             continue
@@ -166,8 +165,7 @@ def _attempts(disk: Disk, effects: Effects) -> Iterator[Complaint]:
         if times > allowed:
             yield (
                 "P2",
-                f"run {run_id}: attempt {attempt} of {task!r} ({key}) began {times} times; "
-                f"{allowed} can be accounted for",
+                f"run {run_id}: attempt {attempt} of {task!r} began {times} times, not {allowed}",
             )
 
 

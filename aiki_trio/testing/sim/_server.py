@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Final
+from typing import Final, cast
 
 import trio
 from attrs import define, field
@@ -89,7 +89,8 @@ class SimCaller(Caller):
 
 def _only_dead(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return error.split(NodeDead)[1] is None
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.split(NodeDead)[1] is None
     return isinstance(error, NodeDead)
 
 

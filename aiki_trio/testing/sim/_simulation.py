@@ -16,7 +16,8 @@ from typing import Any, Final
 import trio
 from attrs import define, field, frozen
 
-from aiki_sdk import AnyWorkflow, Client, RunHandle, WorkflowRegistry
+from aiki_actors.engine import Phase
+from aiki_sdk import AikiError, AnyWorkflow, Client, RunHandle, WorkflowRegistry
 from aiki_trio.testing._run import run
 
 from ._chance import Chance
@@ -28,12 +29,16 @@ from ._nemesis import Nemesis
 from ._options import SimOptions
 from ._programs import program
 from ._promises import complaints
+from ._replays import replay_problems
 from ._scheduler import deterministic
 from ._trace import Trace
 from ._workload import random_workload
 
 SETTLE_S: Final = 15.0
 """After the last fault timers have to be punctual from this many seconds on."""
+
+REQUEUE_S: Final = 2.0
+"""After the last fault stalled runs are looked for this often."""
 
 LOGGERS: Final = ("aiki", "aiki_actors")
 """What the product logs in a simulation is about faults, which are meant: it is switched off."""
@@ -177,19 +182,17 @@ class Simulation:
                     cluster.close()
                 nursery.cancel_scope.cancel()
 
-    async def _phases(
-        self, cluster: Cluster, nursery: trio.Nursery, workload: Workload
-    ) -> None:
+    async def _phases(self, cluster: Cluster, nursery: trio.Nursery, workload: Workload) -> None:
         options = self.options
         nursery.start_soon(cluster.keep_server)
         for index in range(options.workers):
             nursery.start_soon(cluster.keep_worker, index)
         nursery.start_soon(self._rage, cluster)
+        nursery.start_soon(self._requeue)
         with trio.move_on_after(options.safety_s + options.liveness_s) as patience:
             await workload(self)
             await self.calm()
-            while any(not oracle.phase.terminal for oracle in self.disk.oracles.values()):
-                await trio.sleep(1.0)
+            await self.disk.rest()
             # What is still owed between runs is delivered by the second sweep after this.
             await trio.sleep(4 * options.sweep_s + 2.0)
         if patience.cancelled_caught:
@@ -197,12 +200,30 @@ class Simulation:
         with trio.CancelScope(shield=True):
             self.problems += await complaints(self.disk, self.log, self.effects)
 
+    async def _requeue(self) -> None:
+        """Be the operator who lets stalled runs try again, once nothing fails any more."""
+        await self.calm()
+        while True:
+            await trio.sleep(REQUEUE_S)
+            for run_id in list(self.disk.going):
+                oracle = self.disk.oracles.get(run_id)
+                if oracle is not None and oracle.phase is Phase.STALLED:
+                    try:
+                        await (await self.handle(run_id)).requeue()
+                    except AikiError as error:
+                        self.note(f"{run_id} was not requeued: {type(error).__name__}")
+
     async def _rage(self, cluster: Cluster) -> None:
         await Nemesis(cluster, self.options, self._chance.of("nemesis")).rage()
         self._calm.set()
         await trio.sleep(SETTLE_S)
         server = await cluster.present()
         self.disk.punctual_from = server.runtime.now()
+
+    def replay_problems(self) -> list[tuple[str, str]]:
+        """Replay some of the runs that have completed; return what is wrong."""
+        rng = self._chance.of("replay")
+        return list(replay_problems(self.disk, self.workflows, rng, str(self.seed)))
 
     def report(self, seconds: float) -> SimReport:
         """Sum it up."""
@@ -232,14 +253,15 @@ def simulate(
         seed: what everything is drawn from.
         workload: what happens in it; default: random programs, which use every feature.
         workflows: what the workload starts.
-        options: what it is like; default: drawn from the seed.
+        options: what it is like; default: drawn from the seed, and a workload of one's own meets
+            no database that loses what was acknowledged (`Fault.LOST_COMMITS`).
         kept: lines of the trace that a failure shows.
 
     Raises:
         SimulationFailed: a promise was broken, or the workload failed.
 
     """
-    options = options or SimOptions.drawn(seed)
+    options = options or SimOptions.drawn(seed, lose_commits=workload is None)
     given = tuple(workflows)
     sim = Simulation(seed, options, given if workload is not None else (program,))
     sim.trace = sim.disk.trace = Trace(kept)
@@ -256,6 +278,8 @@ def simulate(
     try:
         with deterministic(str(seed), options.deferral):
             run(main)
+        if not sim.problems:
+            sim.problems += sim.replay_problems()
     except Exception as error:  # noqa: BLE001  (whatever fails in a simulation is its verdict)
         sim.problems.append(("error", "".join(traceback.format_exception(error))))
     finally:

@@ -21,6 +21,7 @@ from aiki_actors.storage import (
     Change,
     ClaimedRun,
     DueRun,
+    KnownWorkflow,
     ReadyRun,
     RunFilter,
     RunPage,
@@ -88,6 +89,7 @@ class SimStorage:
         if lost_reply and rng.random() < 0.5:
             await node.pause(self._delay())
             raise UnknownOutcome("the simulated reply was lost")
+        results: list[AppendResult] = []
         with trio.CancelScope(shield=True):
             results = await self.disk.append(node.name, changes)
         node.check()
@@ -100,9 +102,7 @@ class SimStorage:
         self, run_id: str, *, after: int = 0, limit: int | None = None
     ) -> list[Entry]:
         """Return a run's entries; see `Storage.journal`."""
-        return await self._ask(
-            lambda: self.disk.storage.journal(run_id, after=after, limit=limit)
-        )
+        return await self._ask(lambda: self.disk.storage.journal(run_id, after=after, limit=limit))
 
     async def run(self, run_id: str) -> Projection | None:
         """Return the run's row, or None."""
@@ -158,6 +158,14 @@ class SimStorage:
                 excluding=excluding,
             )
         )
+
+    async def put_workflows(self, workflows: Sequence[KnownWorkflow]) -> None:
+        """Keep workflows; see `Storage.put_workflows`."""
+        await self._ask(lambda: self.disk.storage.put_workflows(workflows))
+
+    async def workflows(self) -> list[KnownWorkflow]:
+        """Return every workflow that is kept."""
+        return await self._ask(self.disk.storage.workflows)
 
     async def size_bytes(self) -> int:
         """Return the size of the database."""

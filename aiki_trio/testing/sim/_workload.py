@@ -163,14 +163,14 @@ async def _operate(sim: Simulation, clients: trio.Nursery) -> None:
     """Do what runs wait for, until all have ended."""
     number = 0
     while True:
-        open_runs = [oracle for oracle in sim.disk.oracles.values() if not oracle.phase.terminal]
+        open_runs = [sim.disk.oracles[run_id] for run_id in sim.disk.going]
         if not open_runs and not clients.child_tasks:
             return
         for oracle in open_runs:
             number += 1
-            handle: RunHandle[Any] = await sim.handle(oracle.run_id)
             try:
-                await _help(handle, number, oracle.phase, oracle.paused, _wanted(oracle.waits))
+                handle: RunHandle[Any] = await sim.handle(oracle.run_id)
+                await _help(handle, number, oracle.paused, _wanted(oracle.waits))
             except AikiError as error:
                 sim.note(f"{short(oracle.run_id)} refused help: {type(error).__name__}")
         await trio.sleep(LOOK_S)
@@ -185,12 +185,8 @@ def _wanted(waits: dict[e.Call, Any]) -> str | None:
     return None
 
 
-async def _help(
-    handle: RunHandle[Any], number: int, phase: e.Phase, paused: bool, wanted: str | None
-) -> None:
+async def _help(handle: RunHandle[Any], number: int, paused: bool, wanted: str | None) -> None:
     if paused:
         await handle.resume()
-    elif phase is e.Phase.STALLED:
-        await handle.requeue()
     elif wanted is not None and not wanted.startswith(QUESTION_MARK):
         await handle.send(EVENTS.get(wanted, go), number, reference_id=f"help{number}")

@@ -27,7 +27,10 @@ class AllUpdates:
     def __init__(self, port: ClientPort, query: UpdateQuery) -> None:
         """Use `Client.updates`."""
         if not callable(getattr(port, "watch", None)):
-            message = "updates() of many runs need a server; this is a file that is only read"
+            message = (
+                "updates() of many runs are not to be had here; connect to a server by its URL, or "
+                "use the client of a runtime in this process"
+            )
             raise InvalidRequest(message)
         self._port = cast("WatchingPort", port)
         self._query = query

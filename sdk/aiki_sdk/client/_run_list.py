@@ -76,8 +76,9 @@ def update_query(run_ids: object, workflow: object, status: StatusWords | None) 
     if isinstance(run_ids, str) or not isinstance(run_ids, Iterable):
         message = f"run_ids={run_ids!r} is not valid: pass several ids, such as a list"
         raise InvalidRequest(message)
-    one = isinstance(workflow, Workflow | str) or not isinstance(workflow, Iterable)
-    given = (workflow,) if one else cast("Iterable[object]", workflow)
+    given: Iterable[object] = (workflow,)
+    if not isinstance(workflow, str) and isinstance(workflow, Iterable):
+        given = cast("Iterable[object]", workflow)
     names = [workflow_name(item) for item in given]
     return UpdateQuery(
         run_ids=tuple(dict.fromkeys(cast("Iterable[str]", run_ids))),

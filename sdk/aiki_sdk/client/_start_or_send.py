@@ -132,9 +132,12 @@ class StartOrSend(ABC):
             A handle on the run that has the event.
 
         Raises:
-            InvalidRequest: there is no reference id, or `on_conflict` was given.
+            InvalidRequest: there is no reference id, `on_conflict` was given, or the event is none.
             RunEnded: every run that was found or started ended before it got the event.
         """
+        if not isinstance(cast("object", event), Event):
+            message = f"event={event!r} is not valid: pass an Event"
+            raise InvalidRequest(message)
         spec = _spec(workflow, args, options)
         name = cast("AnyWorkflow", workflow).name
         reference_id = cast("str", spec.options.reference_id)

@@ -18,7 +18,7 @@ from aiki_sdk._json import JsonValue, dumps
 from aiki_sdk._ports import Rng
 from aiki_sdk.client._waiting import Monotonic
 from aiki_sdk.http._address import check_key, check_url
-from aiki_sdk.http._exchange import Chunks, Exchange
+from aiki_sdk.http._exchange import Body, Chunks, Exchange
 from aiki_sdk.http._failures import (
     Failure,
     answer_json,
@@ -91,7 +91,7 @@ class Caller:
         timeout = httpx.Timeout(
             connect=settings.connect_timeout_s, read=read_s, write=settings.timeout_s, pool=pool_s
         )
-        return httpx.Request(
+        request = httpx.Request(
             method,
             f"{self.url}{path}",
             params=list(params),
@@ -99,6 +99,8 @@ class Caller:
             content=content,
             extensions={"timeout": timeout.as_dict()},
         )
+        request.stream = Body(content)
+        return request
 
     async def ask(
         self,

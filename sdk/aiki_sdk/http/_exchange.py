@@ -7,7 +7,7 @@ without a loop. Both keep connections that are waited on apart from the others.
 
 import ssl
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Final, Protocol, cast
 
@@ -15,6 +15,7 @@ import anyio
 import httpx
 from attrs import define, field
 
+from aiki_sdk.http._async_host import in_scope
 from aiki_sdk.http._settings import HttpSettings
 
 CLOSE_S: Final = 5.0
@@ -71,6 +72,33 @@ class Exchange(Protocol):
         ...
 
 
+class Body(httpx.AsyncByteStream, httpx.SyncByteStream):
+    """What a request carries, in one piece.
+
+    httpx's own is an async generator, which a cancelled request would leave unfinished.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Keep what is sent."""
+        self._data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._data
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _OnePiece(self._data)
+
+
+class _OnePiece(AsyncIterator[bytes]):
+    def __init__(self, data: bytes) -> None:
+        self._left = [data]
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
 def _limits(settings: HttpSettings, connections_max: int) -> httpx.Limits:
     return httpx.Limits(
         max_connections=connections_max,
@@ -94,6 +122,7 @@ class AsyncExchange:
     _transport: httpx.AsyncBaseTransport | None = None
     _prompt: httpx.AsyncClient = field(init=False)
     _waiting: httpx.AsyncClient = field(init=False)
+    _turns: anyio.Semaphore | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         settings = self._settings
@@ -107,11 +136,29 @@ class AsyncExchange:
 
     async def request(self, request: httpx.Request, *, waits: bool) -> httpx.Response:
         """Send a request and return the whole answer."""
-        return await (self._waiting if waits else self._prompt).send(request)
+        if waits:
+            return await in_scope(lambda: self._waiting.send(request))
+        # Who waits for a connection waits here: httpx looks through all that wait in it, for each
+        # request anew, so that many at once would take their time squared.
+        if self._turns is None:  # made where a loop runs
+            self._turns = anyio.Semaphore(self._settings.connections_max)
+        turns = self._turns
+        try:
+            with anyio.fail_after(request.extensions["timeout"]["pool"]):
+                await turns.acquire()
+        except TimeoutError as error:
+            message = "every connection is in use"
+            raise httpx.PoolTimeout(message, request=request) from error
+        try:
+            return await in_scope(lambda: self._prompt.send(request))
+        finally:
+            turns.release()
 
     async def open(self, request: httpx.Request) -> Chunks:
         """Send a request and return its answer, to be read in pieces."""
-        return AsyncChunks(await self._waiting.send(request, stream=True))
+        client = self._waiting
+        answer = await in_scope(lambda: client.send(request, stream=True), httpx.Response.aclose)
+        return AsyncChunks(answer)
 
     async def sleep(self, delay_s: float) -> None:
         """Wait."""
@@ -136,10 +183,16 @@ class AsyncChunks:
     async def next(self, wait_s: float) -> bytes:
         """Return the next piece."""
         with anyio.fail_after(wait_s):
-            return await anext(self._pieces, b"")
+            return await in_scope(self._next)
+
+    async def _next(self) -> bytes:
+        return await anext(self._pieces, b"")
 
     async def aclose(self) -> None:
         """Close the connection."""
+        await in_scope(self._close)
+
+    async def _close(self) -> None:
         # The pieces pass through generators of httpx that would be left for the garbage collector
         # if they were only dropped. A read that is cancelled ends them all, from the inside out.
         with anyio.CancelScope() as scope:

@@ -44,9 +44,9 @@ class HttpSettings:
 
     timeout_s: float = 30.0
     connect_timeout_s: float = 5.0
-    connections_max: int = 100
+    connections_max: int = 32
     waiting_max: int = 1_000
-    idle_connections_max: int = 20
+    idle_connections_max: int = 32
     idle_connection_s: float = 20.0
     attempts_max: int = 5
     backoff_s: float = 0.1

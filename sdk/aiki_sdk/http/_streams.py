@@ -150,8 +150,8 @@ class Connection:
         try:
             while piece := await chunks.next(self._caller.settings.stream_idle_s):
                 body += piece
-        except TimeoutError:
-            body = b""
+        except (TimeoutError, httpx.RequestError):
+            body = b""  # the status says enough
         finally:
             await chunks.aclose()
         whole = httpx.Response(

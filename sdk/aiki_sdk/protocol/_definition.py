@@ -122,8 +122,13 @@ def _refuse_unknown(name: str, data: Mapping[str, JsonValue], known: Sequence[st
         raise PayloadError(message, details={"path": unknown[0]})
 
 
-def definition_of(workflow: AnyWorkflow) -> WorkflowDefinition:
-    """Return what is to be known of a workflow where its code is not."""
+def definition_of(workflow: AnyWorkflow, *, defaults: bool = True) -> WorkflowDefinition:
+    """Return what is to be known of a workflow where its code is not.
+
+    Args:
+        workflow: the workflow.
+        defaults: whether to tell its parameters' defaults; not where payloads are sealed.
+    """
     settings = workflow.settings
     return WorkflowDefinition(
         name=workflow.name,
@@ -137,18 +142,18 @@ def definition_of(workflow: AnyWorkflow) -> WorkflowDefinition:
         retention_s=settings.retention_s,
         events=tuple(workflow.events),
         questions=tuple(workflow.questions),
-        parameters=_parameters(workflow),
+        parameters=_parameters(workflow, defaults),
     )
 
 
-def _parameters(workflow: AnyWorkflow) -> tuple[ParameterInfo, ...] | None:
+def _parameters(workflow: AnyWorkflow, defaults: bool) -> tuple[ParameterInfo, ...] | None:
     parameters = workflow.signature.parameters
     if len(parameters) > PARAMETERS_MAX:
         return None
-    return tuple(_parameter(parameter) for parameter in parameters.values())
+    return tuple(_parameter(parameter, defaults) for parameter in parameters.values())
 
 
-def _parameter(parameter: inspect.Parameter) -> ParameterInfo:
+def _parameter(parameter: inspect.Parameter, defaults: bool) -> ParameterInfo:
     annotation: object = parameter.annotation
     written = ""
     if annotation is not inspect.Parameter.empty:
@@ -159,6 +164,8 @@ def _parameter(parameter: inspect.Parameter) -> ParameterInfo:
     default = cast("object", parameter.default)
     if variadic or default is inspect.Parameter.empty:
         return ParameterInfo(name=parameter.name, required=not variadic, type=written)
+    if not defaults:
+        return ParameterInfo(name=parameter.name, required=False, type=written)
     try:
         value = CONVERTER.to_json(default, path=parameter.name)
     except AikiError:

@@ -228,6 +228,48 @@ async def test_waiting_for_a_status_that_it_has_returns_at_once(client: Client) 
     assert await handle.wait([RunStatus.RUNNING, "queued"], timeout=0) is RunStatus.QUEUED
 
 
+async def test_a_failure_that_is_retried_at_once_is_not_missed(
+    port: FakePort, client: Client
+) -> None:
+    """Who waits for it is told, though the run goes on before they can look."""
+    handle = await client.start("greet", name="Ada")
+    seen: list[RunStatus] = []
+
+    async def wait() -> None:
+        seen.append(await handle.wait("failed"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        port.fail(handle.id, ErrorInfo("ValueError", "x"))
+        port.record(handle.id, "run-retried", RunStatus.QUEUED)
+
+    assert seen == ["failed"]
+
+
+async def test_two_tasks_that_follow_a_run_at_once_both_get_there(port: FakePort) -> None:
+    """One follows it while the other is on its way with what the ended run refused."""
+
+    class Slow(FakePort):
+        async def control(self, run_id: str, request: ControlRequest) -> None:
+            try:
+                await super().control(run_id, request)
+            except RunEnded:
+                await trio.testing.wait_all_tasks_blocked()
+                raise
+
+    port = Slow()
+    handle = await Client(port).start("greet", name="Ada")
+    goes_on = port.continue_as_new(handle.id)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(handle.pause)
+        await trio.lowlevel.checkpoint()
+        nursery.start_soon(handle.info)
+
+    assert [run_id for run_id, _ in port.controls] == [goes_on]
+
+
 async def test_a_status_that_passes_by_is_not_missed(port: FakePort, client: Client) -> None:
     """The run sleeps and goes on before the waiting task can run even once."""
     handle = await start(client)

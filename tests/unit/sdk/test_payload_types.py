@@ -439,3 +439,38 @@ def test_an_alias_and_a_final_mean_what_they_stand_for() -> None:
 def test_a_codec_is_compiled_once() -> None:
     converter = PayloadConverter()
     assert converter.codec(Order) is converter.codec(Order)
+
+
+class Stuck:
+    """A class that cannot travel."""
+
+
+@frozen
+class Outer:
+    inner: "Inner | None"
+    odd: Stuck
+
+
+@frozen
+class Inner:
+    outer: Outer | None = None
+
+
+def test_a_type_that_cannot_travel_is_named_wherever_it_is_met_first() -> None:
+    """What was compiled on the way to the failure does not count afterwards."""
+    converter = PayloadConverter()
+    value = Outer(None, Stuck())
+    for _ in range(2):
+        with pytest.raises(PayloadError, match="Stuck cannot travel"):
+            converter.to_json(value, Outer)
+        with pytest.raises(PayloadError, match="Stuck cannot travel"):
+            converter.to_json(Inner(value), Inner)
+        with pytest.raises(PayloadError, match="Stuck cannot travel"):
+            converter.from_json({"outer": {"inner": None, "odd": 1}}, Inner)
+
+
+@pytest.mark.parametrize("key", ["--1", "-", "", "1_000", "٣", "01", " 1", "9" * 5_000])
+def test_a_key_that_is_no_number_does_not_fit(key: str) -> None:
+    """Also where Python's own reading of numbers gives up with an error of another kind."""
+    with pytest.raises(PayloadError, match="digits as a key"):
+        CONVERTER.from_json({key: "x"}, dict[int, str])

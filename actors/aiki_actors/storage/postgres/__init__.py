@@ -15,14 +15,15 @@ except ImportError as error:
 
 from aiki_actors.storage._postgres_settings import PostgresSettings as PostgresSettings
 
-from ._storage import (
+from ._reader import (
     PostgresReader as PostgresReader,
-    PostgresStorage as PostgresStorage,
-    migrate_postgres as migrate_postgres,
-    open_postgres as open_postgres,
     open_postgres_reader as open_postgres_reader,
+)
+from ._schema import (
+    migrate_postgres as migrate_postgres,
     postgres_schema_version as postgres_schema_version,
 )
+from ._storage import PostgresStorage as PostgresStorage, open_postgres as open_postgres
 
 __all__ = [
     "PostgresReader",

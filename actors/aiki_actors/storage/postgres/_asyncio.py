@@ -12,25 +12,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import trio
 import trio_asyncio
 from attrs import define, field
 
 T = TypeVar("T")
+_OpeningLoop: TypeAlias = AbstractAsyncContextManager[asyncio.AbstractEventLoop]
 
 LOGGER: Final = logging.getLogger("aiki.storage.postgres")
 
 
 @define(eq=False)
 class AsyncioHost:
-    """A running asyncio loop, and a nursery for Trio tasks that live as long as it."""
+    """A running asyncio loop, and a nursery for Trio tasks that live as long as it.
+
+    Attributes:
+        nursery: cancelled when the loop is stopped, and by nothing else.
+        stopping: set by `stop`.
+    """
 
     nursery: trio.Nursery
     _loop: asyncio.AbstractEventLoop
-    _stopping: trio.Event = field(factory=trio.Event, init=False)
+    stopping: trio.Event = field(factory=trio.Event, init=False)
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin a coroutine of asyncio's."""
@@ -54,15 +60,30 @@ class AsyncioHost:
             task.remove_done_callback(tell)
 
     async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end, cancelled or not; give it a bound of its own."""
+        """Run a coroutine to its end, cancelled or not; give it a bound of its own.
+
+        Raises:
+            ConnectionAbortedError: the loop was stopped meanwhile.
+        """
         task = self.start(coroutine)
         with trio.CancelScope(shield=True):
             await self.wait(task)
-        return task.result()
+        return result_of(task)
 
     def stop(self) -> None:
         """Let the loop end; the tasks in the nursery are cancelled."""
-        self._stopping.set()
+        self.stopping.set()
+
+
+def result_of(task: asyncio.Task[T]) -> T:
+    """Return what became of a task that has ended.
+
+    Raises:
+        ConnectionAbortedError: it was cancelled, as all are when the loop is stopped.
+    """
+    if task.cancelled():
+        raise ConnectionAbortedError("the storage was closed meanwhile")
+    return task.result()
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:
@@ -77,12 +98,14 @@ def _log(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 async def _host(task_status: trio.TaskStatus[AsyncioHost]) -> None:
+    # trio-asyncio has no types.
+    opening = cast("_OpeningLoop", trio_asyncio.open_loop())  # pyright: ignore[reportUnknownMemberType]
     with trio.CancelScope(shield=True):
-        async with trio_asyncio.open_loop() as loop, trio.open_nursery() as nursery:
+        async with opening as loop, trio.open_nursery() as nursery:
             loop.set_exception_handler(_log)
             host = AsyncioHost(nursery, loop)
             task_status.started(host)
-            await host._stopping.wait()  # noqa: SLF001  # its other half
+            await host.stopping.wait()
             nursery.cancel_scope.cancel()
 
 

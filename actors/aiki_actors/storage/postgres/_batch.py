@@ -1,8 +1,9 @@
 """A batch of changes as the values of one statement: arrays, which the server turns into rows.
 
 The common case is that every change fits; then `append_all` writes the batch with a statement per
-table. Only where something in it is refused, or where the order of its changes counts, they are
-written one by one (`append_each`), the refused ones told from the others.
+table, or `append_entries`, where there is nothing but entries. Only where something in it is
+refused, or where the order of its changes counts, they are written one by one (`append_each`), the
+refused ones told from the others.
 """
 
 from __future__ import annotations
@@ -87,8 +88,11 @@ def row_of(run: Projection) -> tuple[object, ...]:
 # --- All at once ----------------------------------------------------------------------------------
 
 
-def columns_of(changes: Sequence[EncodedChange]) -> list[object] | None:
-    """Return the arrays for `append_all`; None: the changes have to be written one by one."""
+def columns_of(changes: Sequence[EncodedChange]) -> tuple[str, list[object]] | None:
+    """Return the function that writes the changes, and its arrays.
+
+    None: they have to be written one by one.
+    """
     before: list[tuple[object, ...]] = []
     empty: list[tuple[object, ...]] = []
     entries: list[tuple[object, ...]] = []
@@ -115,10 +119,12 @@ def columns_of(changes: Sequence[EncodedChange]) -> list[object] | None:
     if settled and not set(settled).isdisjoint([notice[0] for notice in notices]):
         return None  # one settles what another owes; the order tells what is left
     new, updated, labels = _rows(changes)
-    return [
-        *_transposed(before, 2),
+    columns: list[object] = [*_transposed(before, 2), *_transposed(entries, 5)]
+    if not (empty or new or updated or notices or settled):
+        return "append_entries", columns
+    return "append_all", [
+        *columns,
         *_transposed(empty, 2),
-        *_transposed(entries, 5),
         *_transposed(new, len(COLUMNS)),
         *_transposed(updated, len(_CHANGING)),
         *_transposed(labels, 5),
@@ -182,7 +188,9 @@ def document_of(batch: Batch) -> str:
 def _change_document(call: int, one: EncodedChange) -> JsonValue:
     change = one.change
     run = change.projection
-    labels = run.labels if run is not None and change.create else {}
+    labels: Mapping[str, str] = {}
+    if run is not None and change.create:
+        labels = run.labels
     document: dict[str, JsonValue] = {
         "call": call,
         "run": change.run_id,
@@ -208,7 +216,7 @@ def results_of(batch: Batch, outcome: str) -> list[list[AppendResult]]:
     Raises:
         StorageCorrupt: it is no outcome.
     """
-    refused = {} if outcome == ALL_FIT else _refusals(outcome)
+    refused = _refusals(outcome)
     results: list[list[AppendResult]] = []
     index = 0
     for changes in batch.calls:
@@ -228,6 +236,8 @@ def results_of(batch: Batch, outcome: str) -> list[list[AppendResult]]:
 
 def _refusals(outcome: str) -> Mapping[int, list[JsonValue]]:
     found: dict[int, list[JsonValue]] = {}
+    if outcome == ALL_FIT:
+        return found
     document = loads(outcome)
     items = document if isinstance(document, list) else [None]
     for item in items:

@@ -6,6 +6,7 @@ on statistics that are not there yet.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -74,7 +75,9 @@ class Target:
     def session(self, role: Role) -> dict[str, str]:
         """Return the server's settings for a connection."""
         settings = self.settings
-        timeout = f"{max(1, round(settings.statement_timeout_s * 1000))}ms"
+        # A migration may build an index over millions of rows, or wait for another that does.
+        bound_s = 0 if role == "migration" else settings.statement_timeout_s
+        timeout = f"{math.ceil(bound_s * 1000)}ms"
         session = {
             "application_name": f"aiki-trio {role}",
             "search_path": settings.schema,
@@ -96,11 +99,17 @@ class Target:
 
 @define(eq=False)
 class Link:
-    """One connection. At most one statement is on its way at a time."""
+    """One connection. At most one statement is on its way at a time.
+
+    Attributes:
+        target: the database.
+        driver: the connection as asyncpg has it.
+    """
 
     target: Target
     _host: AsyncioHost
     driver: Driver
+    _within_s: float
 
     @property
     def usable(self) -> bool:
@@ -133,10 +142,8 @@ class Link:
         await self._run(self.driver.execute(script))
 
     async def _run(self, call: Any) -> Any:
-        settings = self.target.settings
-        within_s = settings.statement_timeout_s + settings.reply_margin_s
         task = self._host.start(call)
-        with trio.move_on_after(within_s, shield=True):
+        with trio.move_on_after(self._within_s, shield=True):
             await self._host.wait(task)
         if not task.done():
             self.drop()
@@ -144,7 +151,7 @@ class Link:
             with trio.CancelScope(shield=True):
                 await self._host.wait(task)
         if task.cancelled():
-            message = f"database {self.target.name} did not answer within {within_s:g} s"
+            message = f"database {self.target.name} did not answer within {self._within_s:g} s"
             raise NoAnswer(message)
         return task.result()
 
@@ -176,11 +183,15 @@ async def connect(host: AsyncioHost, target: Target, role: Role) -> Link:
     """
     # Of several hosts the one that takes writes; after a failover that is another one.
     several = "," in urlsplit(target.url).netloc
-    wanted = SessionAttribute.read_write if several else None
+    # (A reader's own session is read-only, so it has to be asked for in another way.)
+    wanted = SessionAttribute.primary if role == "reader" else SessionAttribute.read_write
     coroutine = asyncpg.connect(
         target.url,
         timeout=target.settings.connect_timeout_s,
         server_settings=target.session(role),
-        target_session_attrs=wanted,
+        target_session_attrs=wanted if several else None,
     )
-    return Link(target, host, await host.run(coroutine))
+    settings = target.settings
+    within_s = settings.statement_timeout_s + settings.reply_margin_s
+    driver = await host.run(coroutine)
+    return Link(target, host, driver, math.inf if role == "migration" else within_s)

@@ -24,7 +24,7 @@ from ._errors import DRIVER_ERRORS, is_gone, translate
 from ._migrations import OWNER_LOCK, lock_key, migrate, newest_version, schema_version
 
 VERSION_MIN: Final = 130000
-"""`pg_current_xact_id`'s release, and the oldest that is tested; 13 came out in September 2020."""
+"""The first with `gen_random_uuid`; it came out in September 2020."""
 
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 1.0
@@ -161,11 +161,18 @@ class Ownership:
         if version < newest_version():
             if not settings.migrate:
                 raise _outdated(self._target, version)
-            await migrate(link)
+            await self._migrate()
         await self._lock(link)
         rows = await link.rows(_TAKE, settings.writers)
         self.tokens = [row["token"] for row in sorted(rows, key=lambda row: int(row["slot"]))]
         self._watch(link)
+
+    async def _migrate(self) -> None:
+        link = await connect(self._host, self._target, "migration")
+        try:
+            await migrate(link)
+        finally:
+            await link.close()
 
     async def _lock(self, link: Link) -> None:
         backoff = Backoff(self._rng, self._target.settings.own_wait_s)

@@ -16,7 +16,7 @@ from attrs import define, field
 
 from aiki_sdk import Rng, StorageError
 
-from ._asyncio import AsyncioHost
+from ._asyncio import AsyncioHost, result_of
 from ._connection import Link, NoAnswer, Row, Target, connect
 from ._errors import DRIVER_ERRORS, is_gone, is_refused_for_others, translate
 from ._ownership import Backoff
@@ -87,7 +87,7 @@ class Pool:
         if not task.done():
             link.drop()
             raise NoAnswer(f"database {self._target.name} did not answer within {within_s:g} s")
-        return task.result()
+        return result_of(task)
 
     async def _taken(self) -> Link:
         while self._idle:

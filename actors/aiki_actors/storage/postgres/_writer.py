@@ -32,7 +32,7 @@ from aiki_actors.storage._changes import EncodedChange
 from aiki_actors.storage._port import AppendResult
 from aiki_sdk import Rng, StorageError, StorageLocked, UnknownOutcome
 
-from ._asyncio import AsyncioHost
+from ._asyncio import LOGGER, AsyncioHost
 from ._batch import (
     ALL_FIT,
     FORMAT_OF_ENTRIES,
@@ -175,10 +175,10 @@ class Writer:
 
     async def _append(self, batch: Batch) -> str:
         """Write a batch; return its outcome."""
-        columns = columns_of(batch.changes)
-        if columns is not None:
-            values = (FORMAT_OF_ENTRIES, *columns)
-            outcome = await self._transact("append_all", values)
+        found = columns_of(batch.changes)
+        if found is not None:
+            function, columns = found
+            outcome = await self._transact(function, (FORMAT_OF_ENTRIES, *columns))
             if outcome is not None:
                 return outcome
         values = (FORMAT_OF_ENTRIES, document_of(batch))
@@ -280,6 +280,7 @@ class Writer:
         if row is None:
             name = self._target.name
             message = f"database {name} was taken over by another server; end this one, or that"
+            LOGGER.error("%s: nothing can be written here any more", message)
             raise StorageLocked(message, details={"database": name})
         self._token, self._next_token = self._next_token, None
         self._mark = (int(row["batch"]), str(row["outcome"]))

@@ -14,14 +14,55 @@ BEGIN
     END IF;
 END $$;
 
+-- Write entries, given as columns, each change behind the entry that it follows, or raise.
+CREATE FUNCTION write_entries(
+    format_ integer, before_run text[], before_seq bigint[],
+    entry_run text[], entry_seq bigint[], entry_at bigint[], entry_kind text[], entry_body bytea[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    found_count bigint;
+BEGIN
+    IF cardinality(before_run) > 0 THEN
+        SELECT count(*) INTO found_count
+        FROM unnest(before_run, before_seq) AS given (run_id, seq)
+        JOIN journal ON journal.run_id = given.run_id AND journal.seq = given.seq;
+        IF found_count <> cardinality(before_run) THEN
+            RAISE EXCEPTION 'refused' USING ERRCODE = 'AK001';
+        END IF;
+    END IF;
+    INSERT INTO journal (run_id, seq, at, kind, format, body)
+    SELECT given.run_id, given.seq, given.at, given.kind, format_, given.body
+    FROM unnest(entry_run, entry_seq, entry_at, entry_kind, entry_body)
+        AS given (run_id, seq, at, kind, body);
+END $$;
+
+-- Write changes that are nothing but entries, as most are, all or none; tell which.
+CREATE FUNCTION append_entries(
+    slot_ integer, token_ text, batch_ bigint, format_ integer,
+    before_run text[], before_seq bigint[],
+    entry_run text[], entry_seq bigint[], entry_at bigint[], entry_kind text[], entry_body bytea[]
+) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM mark_batch(slot_, token_, batch_, '[]');
+    PERFORM write_entries(
+        format_, before_run, before_seq, entry_run, entry_seq, entry_at, entry_kind, entry_body
+    );
+    RETURN true;
+EXCEPTION
+    WHEN SQLSTATE 'AK001' OR unique_violation THEN
+        -- All of the above is undone, the mark included.
+        RETURN false;
+END $$;
+
 -- Write changes that all fit, or nothing; tell which. The arrays are columns:
 -- before_*: the entry that each change follows; empty_*: changes without entries, and the last seq
 -- that their run must have; entry_*, notice_*: rows; new_*: rows of new runs; row_*: what changes in
 -- rows of others; label_*: rows; settled: ids of notices.
 CREATE FUNCTION append_all(
     slot_ integer, token_ text, batch_ bigint, format_ integer,
-    before_run text[], before_seq bigint[], empty_run text[], empty_seq bigint[],
+    before_run text[], before_seq bigint[],
     entry_run text[], entry_seq bigint[], entry_at bigint[], entry_kind text[], entry_body bytea[],
+    empty_run text[], empty_seq bigint[],
     new_run text[], new_namespace text[], new_workflow text[], new_version text[],
     new_status text[], new_pool text[], new_priority integer[], new_reference text[],
     new_hash text[], new_parent text[], new_labels text[], new_attempt bigint[],
@@ -40,14 +81,9 @@ DECLARE
     found_count bigint;
 BEGIN
     PERFORM mark_batch(slot_, token_, batch_, '[]');
-    IF cardinality(before_run) > 0 THEN
-        SELECT count(*) INTO found_count
-        FROM unnest(before_run, before_seq) AS given (run_id, seq)
-        JOIN journal ON journal.run_id = given.run_id AND journal.seq = given.seq;
-        IF found_count <> cardinality(before_run) THEN
-            RAISE EXCEPTION 'refused' USING ERRCODE = 'AK001';
-        END IF;
-    END IF;
+    PERFORM write_entries(
+        format_, before_run, before_seq, entry_run, entry_seq, entry_at, entry_kind, entry_body
+    );
     IF cardinality(empty_run) > 0 THEN
         SELECT count(*) INTO found_count
         FROM unnest(empty_run, empty_seq) AS given (run_id, seq)
@@ -58,10 +94,6 @@ BEGIN
             RAISE EXCEPTION 'refused' USING ERRCODE = 'AK001';
         END IF;
     END IF;
-    INSERT INTO journal (run_id, seq, at, kind, format, body)
-    SELECT given.run_id, given.seq, given.at, given.kind, format_, given.body
-    FROM unnest(entry_run, entry_seq, entry_at, entry_kind, entry_body)
-        AS given (run_id, seq, at, kind, body);
     IF cardinality(new_run) > 0 THEN
         INSERT INTO runs (
             run_id, namespace, workflow, version, status, pool, priority, reference_id,
