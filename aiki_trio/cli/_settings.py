@@ -170,6 +170,10 @@ KINDS: Final[dict[str, type[bool | int | float]]] = {
 """What a setting's value is, where it is no text."""
 
 
+ZERO_ALLOWED: Final = frozenset({"port"})
+"""Numbers that may be 0: the system chooses a port then."""
+
+
 def variable_of(name: str) -> str:
     """Return the environment variable of a setting."""
     return f"{PREFIX}{name.upper()}"
@@ -223,13 +227,7 @@ def _read_file(path: Path, profile: str | None, *, must_exist: bool) -> dict[str
     except (OSError, ValueError) as error:
         message = f"settings file {str(path)!r} cannot be read: {error}"
         raise InvalidRequest(message) from error
-    profiles = values.pop(PROFILES, {})
-    if not isinstance(profiles, dict) or not all(
-        isinstance(one, dict) for one in profiles.values()
-    ):
-        message = f"settings file {str(path)!r}: {PROFILES} is not valid: write [{PROFILES}.NAME]"
-        raise InvalidRequest(message)
-    tables = cast("dict[str, dict[str, object]]", profiles)
+    tables = _profiles(values.pop(PROFILES, {}), path)
     for table in (values, *tables.values()):
         _check_keys(table, path)
     if profile is not None:
@@ -282,7 +280,7 @@ def _checked(name: str, value: object, where: str) -> object:
         rule = f"pass {'true or false' if kind is bool else f'a value of type {kind.__name__}'}"
     elif choices and value not in choices:
         rule = f"use one of {', '.join(choices)}"
-    elif isinstance(value, int | float) and kind is not bool and value < (kind is int):
+    elif isinstance(value, int | float) and kind is not bool and value < (kind is int and name not in ZERO_ALLOWED):
         rule = "pass a positive number"
     if rule:
         shown = "…" if attribute.metadata["secret"] else repr(value)

@@ -33,7 +33,7 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
     "a lone surrogate": ('{"workflow":"greet","input":{"name":"\\ud800"}}', "surrogate"),
     "too deep": (_nested(100), "nested deeper"),
     "very deep": (_nested(100_000), "deeper"),
-    "an unknown member": (json.dumps({**START, "wrkflow": 1}), "'wrkflow', which is not known"),
+    "an unknown member": (json.dumps({**START, "workflowx": 1}), "'workflowx', which is not known"),
     "a wrong type": (json.dumps({**START, "labels": [1]}), "labels"),
     "a wrong word": (json.dumps({**START, "priority": "urgent"}), "priority"),
     "a wrong time": (json.dumps({**START, "at": "tomorrow"}), "at"),

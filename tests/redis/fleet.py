@@ -7,7 +7,7 @@ is one worker's side of it. Times are short, so that what takes half a minute ta
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -171,7 +171,7 @@ def a_worker(
 
 
 @asynccontextmanager
-async def publishing(settings: RedisSettings, ledger: Ledger) -> AsyncIterator[Publisher]:
+async def publishing(settings: RedisSettings, ledger: Ledger) -> AsyncGenerator[Publisher]:
     """Run a publisher for the ledger."""
     publisher = Publisher(settings, "server-1", CLOCK, SeededRng("publisher"))
     ledger.publisher = publisher
@@ -182,7 +182,7 @@ async def publishing(settings: RedisSettings, ledger: Ledger) -> AsyncIterator[P
 
 
 @asynccontextmanager
-async def consuming(*benches: Bench) -> AsyncIterator[None]:
+async def consuming(*benches: Bench) -> AsyncGenerator[None]:
     """Run consumers."""
     async with trio.open_nursery() as nursery:
         for bench in benches:

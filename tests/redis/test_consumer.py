@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -364,8 +365,8 @@ async def test_a_stopped_worker_leaves_no_consumer_behind_but_where_it_holds_som
                 async with consuming(worker):
                     name = worker.worker_id
                     ledger.add(a_run(name))
-                    await until(lambda name=name: name in ledger.holders.values())
-                    await until(lambda worker=worker: worker.consumer.health.ok)
+                    await until(partial(_holds, ledger, name))
+                    await until(partial(_is_well, worker))
         assert b"wrk_tidy" not in server.command(*group)
         assert b"wrk_holds" in server.command(*group)
 
@@ -403,3 +404,11 @@ async def test_a_run_that_ends_before_its_claim_is_answered_is_acknowledged(
         await until(lambda: len(ledger.order) == 1)
         await until(lambda: length(server) == 0)
         assert worker.consumer.holding == 0
+
+
+def _holds(ledger: Ledger, worker_id: str) -> bool:
+    return worker_id in ledger.holders.values()
+
+
+def _is_well(worker: Bench) -> bool:
+    return worker.consumer.health.ok

@@ -7,8 +7,8 @@ commands under a claim. Both sides survive hearing a thing twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
 
 from attrs import frozen
 
@@ -48,7 +48,9 @@ class WorkerInbox(Protocol):
 class ServerPort(Protocol):
     """What a worker asks of a server."""
 
-    async def submit(self, run_id: str, commands: tuple[WorkerCommand, ...]) -> tuple[Entry, ...]:
+    def submit(
+        self, run_id: str, commands: tuple[WorkerCommand, ...]
+    ) -> Coroutine[Any, Any, tuple[Entry, ...]]:
         """Carry out commands in order, as one change; return the durable entries they made.
 
         Once it has begun this is not cancelled: whatever asks for that, it returns or raises what

@@ -144,6 +144,9 @@ async def _dial(
             finally:
                 with trio.move_on_after(DISCONNECT_S, shield=True):
                     await transport.close(CloseCode.NORMAL, "")
+                # The library closes the socket when the other side has; nobody waits for that here.
+                stream = connection._stream  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+                await trio.aclose_forcefully(stream)
         except (OSError, trio_websocket.HandshakeError, trio.TooSlowError) as error:
             failure = _unreachable(address, error)
             failure.__cause__ = error

@@ -61,9 +61,7 @@ class Speaking:
     def fall_back(self, reason: str) -> None:
         """Leave memory and have the run claimed again."""
 
-    def submit(
-        self, *build: Callable[[e.ClaimRef], e.WorkerCommand]
-    ) -> Coroutine[Any, Any, None]:
+    def submit(self, *build: Callable[[e.ClaimRef], e.WorkerCommand]) -> Coroutine[Any, Any, None]:
         """Have commands carried out and take in the entries they made; never half-way cancelled.
 
         What was given up since the last time is said first. While the server cannot write (locked,
@@ -180,6 +178,8 @@ class Speaking:
             if command is not None:
                 await self.submit(command)
             return
+        if self.timeouts.armed and self.timeouts.settle():
+            await trio.lowlevel.checkpoint_if_cancelled()
         park = self._parking((slot.call,))
         if command is not None:
             await self.submit(command, park)

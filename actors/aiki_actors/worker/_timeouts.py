@@ -90,7 +90,8 @@ class Timeouts:
     """The durable timeouts that the code of one run is inside of."""
 
     execution: Execution
-    _armed: dict[DurableTimeout, None] = Factory(lambda: dict[DurableTimeout, None]())
+    _armed: dict[DurableTimeout, bool] = Factory(lambda: dict[DurableTimeout, bool]())
+    """With each, whether it has taken up the record of one that was given up before."""
     _open: dict[e.Call, DurableTimeout] = Factory(lambda: dict[e.Call, DurableTimeout]())
 
     @property
@@ -111,7 +112,7 @@ class Timeouts:
             timeout.call = replica.free_name(timeout.call)
             record = replica.take(timeout.call)
         if record is None:
-            self._armed[timeout] = None
+            self._armed[timeout] = False
         elif record.resolution is not None:
             self.execution.sequencer.push(record.resolved_at, timeout)
         elif record.start is not None:
@@ -127,21 +128,37 @@ class Timeouts:
 
     def begin(self) -> list[Callable[[e.ClaimRef], e.WorkerCommand]]:
         """Return the commands with which the time of every entered scope begins."""
-        commands: list[Callable[[e.ClaimRef], e.WorkerCommand]] = []
-        replica = self.execution.replica
-        for timeout in self._armed:
-            record = replica.take_leftover(timeout.call.address)
+        self.settle()
+        for timeout, known in self._armed.items():
+            if not known:
+                self.execution.replica.open(timeout.call)
+        begun, self._armed = list(self._armed), {}
+        self._open.update((timeout.call, timeout) for timeout in begun)
+        return [_start(timeout) for timeout in begun]
+
+    def settle(self) -> bool:
+        """Take up what is recorded of the entered scopes; True: the time of one of them is over.
+
+        Then the code is cancelled here, and must not begin to wait for anything.
+        """
+        over = False
+        for timeout, known in list(self._armed.items()):
+            record = None
+            if not known:
+                record = self.execution.replica.take_leftover(timeout.call.address)
             if record is None:
-                record = replica.open(timeout.call)
+                continue
             timeout.call = record.call
             if record.resolution is not None:
+                del self._armed[timeout]
                 self.execution.signal(record.resolved_at, timeout)
-                continue
-            self._open[timeout.call] = timeout
-            if record.start is None:
-                commands.append(_start(timeout))
-        self._armed.clear()
-        return commands
+                over = True
+            elif record.start is not None:
+                del self._armed[timeout]
+                self._open[timeout.call] = timeout
+            else:
+                self._armed[timeout] = True
+        return over
 
     def reached(self, call: e.Call, seq: int) -> None:
         """Hear that a timeout's time is over."""

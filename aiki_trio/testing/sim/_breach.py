@@ -21,3 +21,4 @@ class OpenWait:
     kind: str
     name: str
     due_at: int | None
+    since: int = 0

@@ -7,13 +7,12 @@ again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from attrs import define, field
 
-from aiki_sdk import AnyWorkflow
+from aiki_sdk import AnyWorkflow, SystemClock
 
 from ._options import SimOptions
 from ._simulation import SimReport, SimulationFailed, Workload, replay_command, simulate
@@ -81,9 +80,10 @@ def explore(
     """
     found = Exploration()
     given = tuple(workflows)
-    begun = time.monotonic()
+    clock = SystemClock()
+    begun = clock.monotonic()
     for number, seed in enumerate(seeds):
-        if minutes is not None and time.monotonic() - begun > minutes * 60:
+        if minutes is not None and clock.monotonic() - begun > minutes * 60:
             break
         drawn = options(seed) if callable(options) else options
         try:
@@ -99,7 +99,7 @@ def explore(
             found.failures.append(failure)
             on_failure(failure)
         finally:
-            found.seconds = time.monotonic() - begun
+            found.seconds = clock.monotonic() - begun
     return found
 
 

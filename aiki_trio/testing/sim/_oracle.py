@@ -180,13 +180,13 @@ class RunOracle:
             return
         if wait.due_at is None or entry.at < wait.due_at:
             raise Broken("P6", f"{call} was resolved at {entry.at}, and is due at {wait.due_at}")
-        late_s = (entry.at - wait.due_at) / e.SECOND
+        late_s = (entry.at - max(wait.due_at, wait.since)) / e.SECOND
         if self.punctual_from is not None and wait.due_at >= self.punctual_from and late_s > LATE_S:
             raise Broken("P6", f"{call} was resolved {late_s:.3f} s late, without a fault")
 
-    def sleep_started(self, body: e.SleepStarted, _entry: e.Entry) -> None:
+    def sleep_started(self, body: e.SleepStarted, entry: e.Entry) -> None:
         """A sleep begins, or ends earlier than it was to."""
-        self.waits[body.call] = OpenWait("sleep", str(body.call), body.due_at)
+        self.waits[body.call] = OpenWait("sleep", str(body.call), body.due_at, entry.at)
 
     def sleep_ended(self, body: e.SleepEnded, entry: e.Entry) -> None:
         """A sleep is over, not early."""

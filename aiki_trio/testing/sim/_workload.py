@@ -173,7 +173,8 @@ async def _operate(sim: Simulation, clients: trio.Nursery) -> None:
                 await _help(handle, number, oracle.paused, _wanted(oracle.waits))
             except AikiError as error:
                 sim.note(f"{short(oracle.run_id)} refused help: {type(error).__name__}")
-        await trio.sleep(LOOK_S)
+        # Not in step with the server's own sweeps, which pass over what somebody looks at just now.
+        await trio.sleep(LOOK_S * (0.5 + sim.random("operator").random()))
 
 
 def _wanted(waits: dict[e.Call, Any]) -> str | None:

@@ -12,7 +12,7 @@ Invariants:
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final, Self, final
@@ -261,7 +261,7 @@ async def subscribe_updates(
     client: Client | None = None,
     rng: Rng | None = None,
     idle_s: float = IDLE_S,
-) -> AsyncIterator[UpdateFeed]:
+) -> AsyncGenerator[UpdateFeed]:
     """Follow every run of a namespace through Redis pub/sub, from now on.
 
     Args:

@@ -25,6 +25,7 @@ from ._trouble import RedisFailed, Trouble
 
 try:
     import redis
+    import redis.exceptions
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 except ModuleNotFoundError as _missing:

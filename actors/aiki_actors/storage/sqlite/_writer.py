@@ -35,6 +35,7 @@ from aiki_sdk import StorageError, UnknownOutcome
 from ._batch import Refused, write_all, write_each
 from ._connections import Database
 from ._errors import translate
+from ._log_space import PAGE_BYTES, LogSpace
 from ._migrations import migrate
 from ._settings import SqliteSettings
 
@@ -82,6 +83,13 @@ class Writer:
     opened: CallRequest = field(factory=lambda: CallRequest(_nothing), init=False)
     _queue: SimpleQueue[_Queued] = field(factory=lambda: SimpleQueue[_Queued](), init=False)
     _connection: sqlite3.Connection | None = field(default=None, init=False)
+    _log_space: LogSpace = field(
+        default=Factory(
+            lambda self: LogSpace(self._database.path, self._settings.wal_pages_max * PAGE_BYTES),
+            takes_self=True,
+        ),
+        init=False,
+    )
     _stopped: bool = field(default=False, init=False)
     # A daemon, so that a program that crashed can end; a proper end is waited for.
     _thread: Thread = field(
@@ -184,6 +192,8 @@ class Writer:
                 return
             group[0].error = self._ours(error)
         self._tell([request.done for request in group])
+        if self._queue.empty():
+            self._log_space.committed()
 
     def _transact(self, group: list[AppendRequest]) -> None:
         """Write the changes of all requests in one transaction and set their results."""
