@@ -66,9 +66,6 @@ class CliSettings:
     url: str | None = _setting(None, "the server to ask; unset: the database file itself")
     api_key: str | None = _setting(None, "the key that the server asks for", secret=True)
     database_url: str = _setting("sqlite:///aiki.db", "where runs are kept")
-    redis_url: str | None = _setting(
-        None, "the Redis that carries the work; unset: none", of="server worker"
-    )
     host: str = _setting("127.0.0.1", "the address that the server listens on", of="server dev")
     port: int = _setting(9850, "the port that the server listens on", of="server dev")
     api_keys: str | None = _setting(
@@ -280,8 +277,9 @@ def _checked(name: str, value: object, where: str) -> object:
         rule = f"pass {'true or false' if kind is bool else f'a value of type {kind.__name__}'}"
     elif choices and value not in choices:
         rule = f"use one of {', '.join(choices)}"
-    elif isinstance(value, int | float) and kind is not bool and value < (kind is int and name not in ZERO_ALLOWED):
-        rule = "pass a positive number"
+    elif isinstance(value, int | float) and kind is not bool:
+        least = 1 if kind is int and name not in ZERO_ALLOWED else 0
+        rule = "pass a positive number" if value < least else ""
     if rule:
         shown = "…" if attribute.metadata["secret"] else repr(value)
         message = f"{where}={shown} is not valid: {rule}"

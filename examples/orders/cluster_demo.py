@@ -40,7 +40,7 @@ class ClusterDemo:
     Attributes:
         workers: how many worker processes.
         postgres: whether PostgreSQL keeps the runs, and is killed too.
-        redis: whether Redis carries the work, and is killed too.
+        redis: whether a Redis runs beside, and is killed too; nothing of Aiki uses it yet.
         folder: where data is kept.
         tell: is given what happens, line by line.
         log: is given every line of every process, under the name of its part.

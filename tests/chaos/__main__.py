@@ -39,7 +39,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     parser.add_argument("--workers", type=int, default=2, help="of the cluster (default: 2)")
     parser.add_argument("--postgres", action="store_true", help="the cluster keeps runs there")
-    parser.add_argument("--redis", action="store_true", help="carries the cluster's work")
+    parser.add_argument("--redis", action="store_true", help="runs beside; unused so far")
     parser.add_argument("--parallel", type=int, help="scenarios at a time (default: cores + 1)")
     return parser.parse_args(given)
 

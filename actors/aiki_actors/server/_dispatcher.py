@@ -62,6 +62,8 @@ class Dispatcher:
         claim: carries a match out: (run id, worker id, claim id, warm).
         now: the runtime's clock.
         drained: set when half of the queue was handed out and the database has more.
+        broken: claims (run id, epoch) of workers that are here, which are lost and could not be
+            taken back yet, with the reason; the keeper comes back to them.
 
     """
 
@@ -71,6 +73,7 @@ class Dispatcher:
     matcher: Matcher = Factory(Matcher)
     drained: trio.Event = Factory(trio.Event)
     sessions: dict[str, Session] = Factory(lambda: dict[str, Session]())
+    broken: dict[tuple[str, int], str] = Factory(lambda: dict[tuple[str, int], str]())
 
     def join(
         self,

@@ -117,7 +117,15 @@ class Keeper(Actor[Never]):
         self._counts[what] = self._counts.get(what, 0) + number
 
     async def _lost_claims(self) -> None:
-        """Take back the claims of workers that are not connected."""
+        """Take back the claims of workers that are not connected, and those that are broken."""
+        broken, self.dispatcher.broken = self.dispatcher.broken, {}
+        try:
+            await self._lose(broken)
+        except AikiError:
+            self.dispatcher.broken = {**broken, **self.dispatcher.broken}
+            raise
+
+    async def _lose(self, broken: Mapping[tuple[str, int], str]) -> None:
         after: str | None = None
         while True:
             page = await self.storage.claimed(limit=self.settings.page, after=after)
@@ -125,13 +133,16 @@ class Keeper(Actor[Never]):
             lost = [
                 run
                 for run in page
-                if run.worker_id not in connected and not self.may_return(run.worker_id)
+                if (run.run_id, run.epoch) in broken
+                or (run.worker_id not in connected and not self.may_return(run.worker_id))
             ]
             limiter = trio.CapacityLimiter(self.settings.parallel)
             async with trio.open_nursery() as nursery:
                 for run in lost:
                     fault_point("recovery.claims")
-                    reason = f"worker {run.worker_id} is not connected"
+                    reason = broken.get(
+                        (run.run_id, run.epoch), f"worker {run.worker_id} is not connected"
+                    )
                     command = e.LoseClaim(run.epoch, reason)
                     nursery.start_soon(self._do, limiter, run.run_id, command)
             self._count("claims lost", len(lost))

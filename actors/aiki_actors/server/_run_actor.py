@@ -149,6 +149,7 @@ class RunActor(BatchActor[RunMessage]):
         for message in messages:
             self._take(message, batch)
         if (batch.entries or batch.asked) and not await self._write(batch):
+            self._keep_losses(messages)
             return
         self._tell(batch, None if claim is None else claim.worker_id, was_ready)
         for message in batch.shown:
@@ -165,7 +166,15 @@ class RunActor(BatchActor[RunMessage]):
                 message.reply.fail(error)
             elif isinstance(message, Do) and isinstance(message.command, e.ClaimRun):
                 self.services.dispatcher.withdraw(message.command.worker_id)
+        self._keep_losses(messages)
         self._context.passivate()
+
+    def _keep_losses(self, messages: list[RunMessage]) -> None:
+        """Keep in mind which claim was to be lost and was not: its worker says so only once."""
+        for message in messages:
+            if isinstance(message, Do) and isinstance(message.command, e.LoseClaim):
+                lost = message.command
+                self.services.dispatcher.broken[self.run_id, lost.epoch] = lost.reason
 
     def _rest(self) -> None:
         """Go on waiting for messages, or passivate; who is executed forgets what the worker has."""

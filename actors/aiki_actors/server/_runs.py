@@ -91,6 +91,9 @@ class Runs:
             self.activate(run_id).tell(message)
         except (MailboxFull, ActorStopped) as error:
             LOGGER.warning("run %s was not told %s: %s", run_id, type(message).__name__, error)
+            if isinstance(message, Do) and isinstance(message.command, e.LoseClaim):
+                lost = message.command
+                self.services.dispatcher.broken[run_id, lost.epoch] = lost.reason
             return False
         return True
 

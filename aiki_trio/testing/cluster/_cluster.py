@@ -42,7 +42,7 @@ class LocalCluster:
         module: the workflows' code: a dotted name, or the path of a `.py` file.
         count: how many workers are started at first.
         postgres: start a PostgreSQL too, and keep runs there; else in a SQLite file in the folder.
-        redis: start a Redis too, which carries the work; else workers get it over their sessions.
+        redis: start a Redis too. Server and workers do not use it in this version.
         folder: where data is kept; None: a temporary folder, removed at the end.
         environment: variables for all processes.
         server_flags: further flags of `aiki server`.
@@ -159,8 +159,6 @@ class LocalCluster:
         return self._managed("server", command, SERVING)
 
     def _managed(self, name: str, command: list[str], ready: re.Pattern[str]) -> Managed:
-        if self.redis:
-            command += ["--redis-url", self.addresses["redis"]]
         return Managed(name, command, ready, environment=self._variables(), tell=self.tell)
 
     def _variables(self) -> dict[str, str]:

@@ -68,8 +68,8 @@ class SimulationFailed(AssertionError):
     ) -> None:
         self.seed = seed
         self.options = options
-        self.promises = tuple(dict.fromkeys(promise for promise, _ in problems))
-        self.problems = tuple(what for _, what in problems)
+        self.promises: tuple[str, ...] = tuple(dict.fromkeys(promise for promise, _ in problems))
+        self.problems: tuple[str, ...] = tuple(what for _, what in problems)
         lines = [
             f"seed {seed}: {len(problems)} broken promises",
             *(f"  {promise}: {what}" for promise, what in problems),

@@ -63,9 +63,9 @@ class UpdateFeed:
         self, address: Address, channel: str, client: Client | None, rng: Rng, idle_s: float
     ) -> None:
         """Use `subscribe_updates`."""
-        self.gaps = 0
-        self.unfilled = 0
-        self.reconnects = 0
+        self.gaps: int = 0
+        self.unfilled: int = 0
+        self.reconnects: int = 0
         self._address = address
         self._channel = channel
         self._client = client

@@ -105,7 +105,7 @@ class Wire:
         """Make the driver's connection, which connects nothing yet."""
         settings = self.settings
         try:
-            pool = redis.ConnectionPool.from_url(
+            pool = redis.ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
                 settings.url.reveal(),
                 protocol=2,
                 decode_responses=False,
