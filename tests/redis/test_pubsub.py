@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,7 +34,7 @@ def an_update(run_id: str, seq: int, status: RunStatus = RunStatus.RUNNING) -> U
 
 
 @asynccontextmanager
-async def publishing_updates(url: str) -> AsyncIterator[UpdatePublisher]:
+async def publishing_updates(url: str) -> AsyncGenerator[UpdatePublisher]:
     """Run a publisher of updates, once it is connected."""
     publisher = UpdatePublisher(fast(url), CLOCK, SeededRng(1))
     async with trio.open_nursery() as nursery:

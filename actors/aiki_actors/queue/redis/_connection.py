@@ -78,6 +78,16 @@ class _Driver(Protocol):
     def read_response(self) -> object: ...
 
 
+class _Pool(Protocol):
+    def make_connection(self) -> object: ...
+
+
+class _Pools(Protocol):
+    """What is used of redis-py's reading of URLs."""
+
+    def from_url(self, url: str, **options: object) -> _Pool: ...
+
+
 def translate(error: Exception, url: RedisUrl) -> RedisFailed:
     """Turn an error of redis-py into ours."""
     text = url.scrub(str(error))
@@ -105,7 +115,7 @@ class Wire:
         """Make the driver's connection, which connects nothing yet."""
         settings = self.settings
         try:
-            pool = redis.ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
+            pool = cast("_Pools", redis.ConnectionPool).from_url(  # pyright: ignore[reportUnknownMemberType]
                 settings.url.reveal(),
                 protocol=2,
                 decode_responses=False,
