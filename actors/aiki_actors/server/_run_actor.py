@@ -355,9 +355,11 @@ class RunActor(BatchActor[RunMessage]):
                 known = await self._read_back(change, unknown)
             except AikiError as error:
                 LOGGER.warning("run %s: %s, and for good: %s", self.run_id, unknown, error)
-                known = None
-            if known is None:
                 await self._undo(batch, unknown)
+                return False
+            if known is None:
+                message = f"the write to run {self.run_id} was not made: {unknown}; try again"
+                await self._undo(batch, Unavailable(message))
                 return False
             result = known
         except AikiError as error:

@@ -217,7 +217,8 @@ class Timers:
             return
         self.fired += len(batch)
         if self._sweep_at == FOREVER:
-            self._sweep_at = Micros(self._now() + self._horizon // 2)
+            # Late enough that what was handed over just now, in vain, counts as overdue by then.
+            self._sweep_at = Micros(self._now() + max(self._horizon // 2, 2 * OVERDUE))
             self._loading.ring()
 
     def _nap(self, micros: int) -> float:

@@ -43,6 +43,9 @@ REQUEUE_S: Final = 2.0
 LOGGERS: Final = ("aiki", "aiki_actors")
 """What the product logs in a simulation is about faults, which are meant: it is switched off."""
 
+HOOKS_LOGGER: Final = "trio.abc.Instrument"
+"""Where Trio logs that an instrument raised; a worker without its hooks knows no branches."""
+
 Workload = Callable[["Simulation"], Awaitable[None]]
 """What happens in a simulation: starts runs, sends, waits; asserts what it likes."""
 
@@ -241,6 +244,18 @@ class Simulation:
         )
 
 
+class _HookErrors(logging.Handler):
+    """Reports what Trio only logs: a hook raised, and was removed for good."""
+
+    def __init__(self, sim: Simulation) -> None:
+        super().__init__(logging.ERROR)
+        self._sim = sim
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report it."""
+        self._sim.broken("hooks", record.getMessage())
+
+
 def simulate(
     seed: int | str,
     workload: Workload | None = None,
@@ -274,6 +289,9 @@ def simulate(
         await sim.run(workload or random_workload)
         seconds = trio.current_time()
 
+    hooks = logging.getLogger(HOOKS_LOGGER)
+    told = _HookErrors(sim)
+    hooks.addHandler(told)
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -285,6 +303,7 @@ def simulate(
     except Exception as error:  # noqa: BLE001  (whatever fails in a simulation is its verdict)
         sim.problems.append(("error", "".join(traceback.format_exception(error))))
     finally:
+        hooks.removeHandler(told)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
     if sim.problems:

@@ -115,7 +115,7 @@ class Wire:
         """Make the driver's connection, which connects nothing yet."""
         settings = self.settings
         try:
-            pool = cast("_Pools", redis.ConnectionPool).from_url(  # pyright: ignore[reportUnknownMemberType]
+            pool = cast("_Pools", redis.ConnectionPool).from_url(
                 settings.url.reveal(),
                 protocol=2,
                 decode_responses=False,
