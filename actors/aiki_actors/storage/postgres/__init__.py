@@ -3,9 +3,15 @@
 Needs the extra `postgres` (asyncpg, trio-asyncio); without it the import says so.
 """
 
+import warnings as _warnings
+
 try:
     import asyncpg as _asyncpg  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    import trio_asyncio as _trio_asyncio  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+    with _warnings.catch_warnings():
+        # It derives from what Python 3.12 deprecated.
+        _warnings.simplefilter("ignore", DeprecationWarning)
+        import trio_asyncio as _trio_asyncio  # noqa: F401  # pyright: ignore[reportUnusedImport]
 except ImportError as error:
     message = (
         "PostgreSQL needs the extra `postgres`, which is not installed: "
