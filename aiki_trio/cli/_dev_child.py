@@ -74,7 +74,10 @@ def runtime_settings(settings: CliSettings) -> RuntimeSettings:
         shutdown_grace_s=settings.grace_s(RELOAD_GRACE_S),
     )
     return evolve(
-        RuntimeSettings(), worker=worker, sqlite=SqliteSettings(synchronous=settings.synchronous)
+        RuntimeSettings(),
+        worker=worker,
+        sqlite=SqliteSettings(synchronous=settings.synchronous),
+        on_divergence=settings.on_divergence or "fail",
     )
 
 

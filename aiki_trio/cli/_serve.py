@@ -5,7 +5,6 @@ from __future__ import annotations
 import trio
 from attrs import evolve
 
-from aiki_actors.server import KeeperSettings
 from aiki_actors.storage import SqliteSettings
 from aiki_gateway import Bound, GatewaySettings
 from aiki_sdk import InvalidRequest
@@ -52,7 +51,6 @@ def server_settings(settings: CliSettings) -> RuntimeSettings:
     """Return the settings of the runtime behind a server."""
     return evolve(
         RuntimeSettings(),
-        keeper=KeeperSettings(),
         sqlite=SqliteSettings(synchronous=settings.synchronous),
         on_divergence=settings.on_divergence or "stall",
     )

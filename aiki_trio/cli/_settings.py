@@ -66,16 +66,16 @@ class CliSettings:
     url: str | None = _setting(None, "the server to ask; unset: the database file itself")
     api_key: str | None = _setting(None, "the key that the server asks for", secret=True)
     database_url: str = _setting("sqlite:///aiki.db", "where runs are kept")
-    host: str = _setting("127.0.0.1", "the address that the server listens on", of="server dev")
-    port: int = _setting(9850, "the port that the server listens on", of="server dev")
+    host: str = _setting("127.0.0.1", "the address that the server listens on", of="server")
+    port: int = _setting(9850, "the port that the server listens on", of="server")
     api_keys: str | None = _setting(
         None, "the keys that the server lets in, by commas; unset: anybody", secret=True
     )
     allow_open: bool = _setting(
-        False, "let anybody in on other addresses than the loopback too", of="server dev"
+        False, "let anybody in on other addresses than the loopback too", of="server"
     )
     allowed_origins: str = _setting(
-        "", "web pages' origins that browsers may call from, by commas", of="server dev"
+        "", "web pages' origins that browsers may call from, by commas", of="server"
     )
     on_divergence: Literal["fail", "stall"] | None = _setting(
         None,
@@ -99,7 +99,7 @@ class CliSettings:
     shutdown_grace_s: float | None = _setting(
         None,
         "seconds that running tasks have to end at a stop; 30, for `dev` and reloading 5",
-        of="dev server worker",
+        of="dev worker",
     )
     log_level: Literal["debug", "info", "warning", "error"] | None = _setting(
         None,

@@ -2,7 +2,7 @@
 
 First every fault point is struck once, by script, and each kind of trouble is met; the rest of the
 time goes to random kills under load. `--only cluster` does the like to a server and its workers, as
-processes of their own, on PostgreSQL and Redis if you say so.
+processes of their own, on PostgreSQL if you say so.
 
 Prints a line for each scenario, and exits with 1 if a promise was broken. The seed does not replay
 a scenario to the microsecond, for processes are scheduled by the system; it repeats the choices.
@@ -39,7 +39,6 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     parser.add_argument("--workers", type=int, default=2, help="of the cluster (default: 2)")
     parser.add_argument("--postgres", action="store_true", help="the cluster keeps runs there")
-    parser.add_argument("--redis", action="store_true", help="runs beside; unused so far")
     parser.add_argument("--parallel", type=int, help="scenarios at a time (default: cores + 1)")
     return parser.parse_args(given)
 
@@ -69,9 +68,7 @@ def main(arguments: Sequence[str]) -> int:
             yield Named(f"random {number}", partial(random_round, seconds=seconds))
         if "cluster" in parts:
             left_s = max(5.0, until - time.monotonic())
-            yield cluster.rounds(
-                left_s, postgres=given.postgres, redis=given.redis, workers=given.workers
-            )
+            yield cluster.rounds(left_s, postgres=given.postgres, workers=given.workers)
 
     root = Path(tempfile.mkdtemp(prefix="chaos-", dir=given.folder))
     root.chmod(0o755)  # a PostgreSQL that root starts runs as somebody else

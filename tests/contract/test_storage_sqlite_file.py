@@ -22,8 +22,9 @@ from aiki_actors.storage import (
     SqliteSettings,
     open_sqlite,
 )
+from aiki_actors.storage._migration_files import Migration
 from aiki_actors.storage.sqlite import _migrations as migrations_module, _queries as queries
-from aiki_actors.storage.sqlite._migrations import Migration, migrations
+from aiki_actors.storage.sqlite._migrations import migrations
 from aiki_sdk import (
     StorageError,
 )

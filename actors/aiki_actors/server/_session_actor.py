@@ -67,3 +67,5 @@ class SessionActor(Actor[Never]):
                 await job()
             except AikiError as error:
                 LOGGER.warning("worker %s: %s", self.session.worker_id, error)
+            finally:
+                self.session.jobs_open -= 1

@@ -51,6 +51,8 @@ LOGGER: Final = logging.getLogger("aiki.server")
 
 SLOTS_MAX: Final = 100_000
 SERVED_MAX: Final = 10_000
+JOBS_MAX: Final = 2 * SLOTS_MAX
+"""Jobs of one worker that are not done: one for each claim that it names, and some to spare."""
 REASON_MAX: Final = 1_000
 Job = Callable[[], Awaitable[None]]
 """Something that takes time, done by the session's actor."""
@@ -103,6 +105,8 @@ class WorkerSession:
     serve: m.Serve | None = field(default=None, init=False)
     changed: trio.Event = field(factory=trio.Event, init=False)
     jobs: deque[Job] = field(factory=lambda: deque[Job](), init=False)
+    jobs_open: int = field(default=0, init=False)
+    """Jobs that wait or are being done."""
     ref: ActorRef[Never] | None = field(default=None, init=False)
     doom: tuple[CloseCode, str] | None = field(default=None, init=False)
     _heard_at: float = field(default=0.0, init=False)
@@ -311,6 +315,9 @@ class WorkerSession:
             self._do(lambda: settle(self, gone))
 
     def _do(self, job: Job) -> None:
+        if self.jobs_open >= JOBS_MAX:
+            raise ProtocolError(CloseCode.TOO_MUCH, "the worker asks for too much at once")
+        self.jobs_open += 1
         self.jobs.append(job)
         self.changed.set()
 

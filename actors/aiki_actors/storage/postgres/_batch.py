@@ -18,20 +18,8 @@ from attrs import define
 from aiki_actors.engine import FORMAT, Projection
 from aiki_actors.storage._changes import EncodedChange
 from aiki_actors.storage._port import Appended, AppendResult, ReferenceTaken, SeqConflict
+from aiki_actors.storage._run_row import COLUMNS, row_of
 from aiki_sdk import JsonValue, StorageCorrupt, dumps, loads
-from aiki_sdk.protocol import Priority
-
-RANKS: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
-"""The order in which ready runs are handed out; stored, and so never changed."""
-
-PRIORITIES: Final = {rank: priority for priority, rank in RANKS.items()}
-
-COLUMNS: Final = (
-    "run_id", "namespace", "workflow", "version", "status", "pool", "priority", "reference_id",
-    "input_hash", "parent_id", "labels", "attempt", "created_at", "started_at", "ended_at",
-    "ready_at", "due_at", "worker_id", "epoch",
-)  # fmt: skip
-"""The columns of a run's row, as `row_of` gives them."""
 
 # What a run was created with never changes.
 _CHANGING: Final = tuple(
@@ -58,31 +46,6 @@ class Batch:
     def changes(self) -> list[EncodedChange]:
         """All changes, in order."""
         return [one for call in self.calls for one in call]
-
-
-def row_of(run: Projection) -> tuple[object, ...]:
-    """Write a run's row, in the order of `COLUMNS`."""
-    return (
-        run.run_id,
-        run.namespace,
-        run.workflow,
-        run.version,
-        run.status.value,
-        run.pool,
-        RANKS[run.priority],
-        run.reference_id,
-        run.input_hash,
-        run.parent_id,
-        dumps(dict(run.labels)).decode() if run.labels else None,
-        run.attempt,
-        run.created_at,
-        run.started_at,
-        run.ended_at,
-        run.ready_at,
-        run.due_at,
-        run.worker_id,
-        run.epoch,
-    )
 
 
 # --- All at once ----------------------------------------------------------------------------------
@@ -203,7 +166,7 @@ def _change_document(call: int, one: EncodedChange) -> JsonValue:
         "settled": list(change.settled),
     }
     if run is not None:
-        row: dict[str, JsonValue] = dict(zip(COLUMNS, row_of(run), strict=True))  # type: ignore[arg-type]
+        row: dict[str, JsonValue] = dict(zip(COLUMNS, row_of(run), strict=True))
         # Only a new run's row claims its reference id; an update leaves that column as it is.
         row["reference_current"] = True if run.reference_id is not None else None
         document["row"] = row

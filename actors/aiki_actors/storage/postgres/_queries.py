@@ -15,10 +15,10 @@ from attrs import define, field, frozen
 from aiki_actors.engine import Micros, Projection
 from aiki_actors.storage._listing import created_bounds
 from aiki_actors.storage._port import RunFilter
+from aiki_actors.storage._run_row import COLUMNS, PRIORITIES
 from aiki_sdk import loads
 from aiki_sdk.protocol import RunStatus
 
-from ._batch import COLUMNS, PRIORITIES
 from ._connection import Row
 
 _COLUMNS: Final = ", ".join(COLUMNS)

@@ -20,11 +20,11 @@ from aiki_actors.storage._port import (
     RunPage,
 )
 from aiki_actors.storage._postgres_settings import DEFAULT_SETTINGS, PostgresSettings
+from aiki_actors.storage._run_row import PRIORITIES
 from aiki_sdk import Rng, StorageError, SystemRng, loads
 
 from . import _queries as queries
 from ._asyncio import open_asyncio
-from ._batch import PRIORITIES
 from ._connection import Target
 from ._migrations import newest_version
 from ._pool import Pool

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from functools import cache
-from importlib import resources
 from typing import Final
 
-from attrs import frozen
-
 from aiki_actors.faults import fault_point
+from aiki_actors.storage._migration_files import Migration, migrations_in
 from aiki_sdk import StorageError, StorageTooNew
 
 APPLICATION_ID: Final = 0x41494B49
@@ -28,28 +25,9 @@ CREATE TABLE IF NOT EXISTS schema_version (
 """
 
 
-@frozen
-class Migration:
-    """One step of the schema."""
-
-    version: int
-    name: str
-    script: str
-
-
-@cache
 def migrations() -> tuple[Migration, ...]:
     """Return every step of the schema that this release knows, in order."""
-    found: list[Migration] = []
-    for file in (resources.files(__name__.rpartition(".")[0]) / "migrations").iterdir():
-        stem, _, suffix = file.name.rpartition(".")
-        if suffix == "sql":
-            number, _, name = stem.partition("_")
-            found.append(Migration(int(number), name, file.read_text(encoding="utf-8")))
-    found.sort(key=lambda step: step.version)
-    versions = [step.version for step in found]
-    assert versions == list(range(1, len(found) + 1)), f"migrations have gaps: {versions}"
-    return tuple(found)
+    return migrations_in(__name__.rpartition(".")[0])
 
 
 def statements(script: str) -> Iterator[str]:

@@ -24,12 +24,14 @@ from aiki_actors.storage._port import (
     RunFilter,
     RunPage,
 )
+from aiki_actors.storage._run_row import COLUMNS, PRIORITIES
 from aiki_sdk import JsonValue, dumps, loads
 
-from ._rows import COLUMNS, PRIORITIES, Value, run_of
+from ._rows import Value, run_of
 
 _NEWEST_FIRST: Final = "ORDER BY created_at DESC, run_id DESC"
-_RUN_COLUMNS: Final = ", ".join(f"runs.{column}" for column in COLUMNS.split(", "))
+_COLUMNS: Final = ", ".join(COLUMNS)
+_RUN_COLUMNS: Final = ", ".join(f"runs.{column}" for column in COLUMNS)
 
 
 @frozen
@@ -47,9 +49,9 @@ JOURNAL: Final = (
     "SELECT seq, at, kind, format, body FROM journal WHERE run_id = ? AND seq > ?"
     " ORDER BY seq LIMIT ?"
 )
-ONE_RUN: Final = f"SELECT {COLUMNS} FROM runs WHERE run_id = ?"  # noqa: S608
+ONE_RUN: Final = f"SELECT {_COLUMNS} FROM runs WHERE run_id = ?"  # noqa: S608
 FIND: Final = (
-    f"SELECT {COLUMNS} FROM runs INDEXED BY runs_by_current_reference WHERE namespace = ?"  # noqa: S608
+    f"SELECT {_COLUMNS} FROM runs INDEXED BY runs_by_current_reference WHERE namespace = ?"  # noqa: S608
     " AND workflow = ? AND reference_id = ? AND reference_current = 1"
 )
 

@@ -15,25 +15,15 @@ from typing import Final, TypeAlias, cast
 from attrs import frozen
 
 from aiki_actors.engine import FORMAT, Micros, Projection
-from aiki_sdk import dumps, loads
-from aiki_sdk.protocol import Priority, RunStatus
+from aiki_actors.storage._run_row import COLUMNS, PRIORITIES, row_of
+from aiki_sdk import loads
+from aiki_sdk.protocol import RunStatus
 
 Value: TypeAlias = str | int | bytes | None
 """What a column of ours can hold."""
 
-RANKS: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
-"""The order in which ready runs are handed out; stored, and so never changed."""
-
-PRIORITIES: Final = {rank: priority for priority, rank in RANKS.items()}
-
-COLUMNS: Final = (
-    "run_id, namespace, workflow, version, status, pool, priority, reference_id, input_hash, "
-    "parent_id, labels, attempt, created_at, started_at, ended_at, ready_at, due_at, "
-    "worker_id, epoch"
-)
-"""The columns of a run's row as `run_row` writes and `run_of` reads them."""
-
-_RUN_WIDTH: Final = COLUMNS.count(",") + 1
+_COLUMNS_TEXT: Final = ", ".join(COLUMNS)
+_RUN_WIDTH: Final = len(COLUMNS)
 # What a run was created with never changes, so an update leaves it, and its indexes, alone.
 _CHANGING: Final = (
     "status", "attempt", "started_at", "ended_at", "ready_at", "due_at", "worker_id", "epoch",
@@ -96,7 +86,7 @@ JOURNAL: Final = ManyRows(
     _GIVEN,
 )
 RUNS: Final = ManyRows(
-    f"INSERT INTO runs ({COLUMNS}, reference_current) SELECT {_columns(_RUN_WIDTH + 1)}",
+    f"INSERT INTO runs ({_COLUMNS_TEXT}, reference_current) SELECT {_columns(_RUN_WIDTH + 1)}",
     _RUN_WIDTH + 1,
     f"{_GIVEN} ON CONFLICT (run_id) DO UPDATE SET "
     + ", ".join([f"{column} = excluded.{column}" for column in _CHANGING]),
@@ -121,28 +111,7 @@ def run_row(run: Projection, *, create: bool) -> tuple[Value, ...]:
     Only a new run's row claims its reference id. An update leaves that column as it is, and must
     not claim it in passing: the run may have given it up to another.
     """
-    return (
-        run.run_id,
-        run.namespace,
-        run.workflow,
-        run.version,
-        run.status.value,
-        run.pool,
-        RANKS[run.priority],
-        run.reference_id,
-        run.input_hash,
-        run.parent_id,
-        dumps(dict(run.labels)).decode() if run.labels else None,
-        run.attempt,
-        run.created_at,
-        run.started_at,
-        run.ended_at,
-        run.ready_at,
-        run.due_at,
-        run.worker_id,
-        run.epoch,
-        1 if create and run.reference_id is not None else None,
-    )
+    return (*row_of(run), 1 if create and run.reference_id is not None else None)
 
 
 RunRow: TypeAlias = tuple[
