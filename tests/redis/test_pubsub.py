@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -209,7 +208,6 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return paths
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="needs Redis itself; its wheel is for 3.11")
 async def test_tls_lets_in_who_trusts_the_certificate_only(
     tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
