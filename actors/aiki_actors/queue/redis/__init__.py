@@ -9,7 +9,13 @@ names are in `_keys.py`, messages in `_messages.py`, and what is known of redis-
 the extra.
 """
 
-from ._connection import Connection as Connection
+from ._connection import (
+    Command as Command,
+    Connect as Connect,
+    Connection as Connection,
+    Reply as Reply,
+    Wire as Wire,
+)
 from ._consumer import ClaimAnswer as ClaimAnswer, ClaimPort as ClaimPort, Consumer as Consumer
 from ._keys import (
     GROUP as GROUP,
@@ -31,6 +37,8 @@ __all__ = [
     "GROUP",
     "ClaimAnswer",
     "ClaimPort",
+    "Command",
+    "Connect",
     "Connection",
     "Consumer",
     "Message",
@@ -40,8 +48,10 @@ __all__ = [
     "RedisFailed",
     "RedisSettings",
     "RedisUrl",
+    "Reply",
     "Trouble",
     "UpdatePublisher",
+    "Wire",
     "decode",
     "encode",
     "read_stream",

@@ -253,3 +253,7 @@ class Connection:
     async def close(self) -> None:
         """Close the connection. Use only when no job is under way."""
         await trio.to_thread.run_sync(self._wire.close, limiter=self._limiter)
+
+
+Connect: TypeAlias = Callable[[RedisSettings, str], Connection]
+"""Makes a connection under some settings, with a name that says what it is for."""

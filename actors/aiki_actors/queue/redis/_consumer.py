@@ -27,7 +27,7 @@ from attrs import define, field
 from aiki_actors.queue._served import Served
 from aiki_sdk import Clock, Rng
 
-from ._connection import Connection
+from ._connection import Connect, Connection
 from ._house import House
 from ._messages import Message
 from ._pending import Place
@@ -98,6 +98,7 @@ class Consumer:
         port: who claims.
         clock: its monotonic side says what is due.
         rng: jitter of reconnecting.
+        connect: makes the connections; a simulation has its own.
         counts: what happened so far, by name, for the tree and the metrics.
 
     """
@@ -108,6 +109,7 @@ class Consumer:
     port: ClaimPort
     clock: Clock
     rng: Rng
+    connect: Connect = field(default=Connection)
     counts: dict[str, int] = field(factory=lambda: dict[str, int](), init=False)
     _rotation: Rotation = field(factory=Rotation, init=False)
     _health: HealthState = field(init=False)
@@ -135,6 +137,7 @@ class Consumer:
             self.port.lost,
             self._house_failed,
             self.counts,
+            self.connect,
         )
         self.serve(self.served)
 
@@ -215,7 +218,7 @@ class Consumer:
         return [stream for stream in self._rotation.all() if stream not in self._wrong]
 
     async def _read(self) -> None:
-        connection = Connection(self.settings, f"reader {self.worker_id}")
+        connection = self.connect(self.settings, f"reader {self.worker_id}")
         backoff = Backoff(self.settings.backoff_s, self.settings.backoff_max_s, self.rng)
         while True:
             await self._until_room()

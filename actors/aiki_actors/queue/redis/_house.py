@@ -17,7 +17,7 @@ from attrs import define, field
 
 from aiki_sdk import Rng
 
-from ._connection import Connection, Wire
+from ._connection import Connect, Connection, Wire
 from ._messages import Message
 from ._pending import Place, acknowledge, leave, refresh, take_over, tidy
 from ._reading import Batch
@@ -38,6 +38,7 @@ class House:
         lost: is told of messages that are lost.
         failed: is told why Redis cannot be used, or None when it can.
         counts: what happened so far, by name.
+        connect: makes the connections.
 
     """
 
@@ -51,6 +52,7 @@ class House:
     lost: Callable[[int], None]
     failed: Callable[[RedisFailed | None], None]
     counts: dict[str, int]
+    connect: Connect
     held: dict[str, Message] = field(factory=lambda: dict[str, Message](), init=False)
     _acks: dict[Place, None] = field(factory=lambda: dict[Place, None](), init=False)
     _cursors: dict[str, str] = field(factory=lambda: dict[str, str](), init=False)
@@ -74,7 +76,7 @@ class House:
     async def run(self) -> None:
         """Do the chores until cancelled."""
         settings = self.settings
-        connection = Connection(settings, f"keeper {self.consumer}")
+        connection = self.connect(settings, f"keeper {self.consumer}")
         backoff = Backoff(settings.backoff_s, settings.backoff_max_s, self.rng)
         now_s = self.monotonic()
         self._due = dict.fromkeys(("refresh", "take over"), now_s)
@@ -182,4 +184,4 @@ class House:
             wire.close()
             return deleted
 
-        self._report(await Connection(self.settings, f"goodbye {self.consumer}").work(job))
+        self._report(await self.connect(self.settings, f"goodbye {self.consumer}").work(job))

@@ -24,7 +24,7 @@ from aiki_actors.queue._served import key_of
 from aiki_actors.storage import ReadyRun
 from aiki_sdk import Clock, Rng
 
-from ._connection import Command, Connection, Reply, Wire
+from ._connection import Command, Connect, Connection, Reply, Wire
 from ._keys import GROUP, alive_key, stream_of
 from ._messages import encode
 from ._redelivery import Redelivery, Tracked
@@ -180,6 +180,7 @@ class Publisher:
         clock: what time it is; its monotonic side decides what is due.
         rng: jitter of reconnecting.
         health_changed: called when Redis becomes usable or unusable; must not raise or block.
+        connect: makes the connection; a simulation has one of its own.
         counts: what happened so far, by name, for the tree and the metrics.
 
     """
@@ -189,6 +190,7 @@ class Publisher:
     clock: Clock
     rng: Rng
     health_changed: Callable[[QueueHealth], None] = field(default=lambda _health: None)
+    connect: Connect = field(default=Connection)
     counts: dict[str, int] = field(factory=lambda: dict[str, int](), init=False)
     _health: HealthState = field(init=False)
     _runs: Redelivery = field(init=False)
@@ -265,7 +267,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until cancelled; ends at once, whatever the connection is doing."""
-        connection = Connection(self.settings, "publisher")
+        connection = self.connect(self.settings, "publisher")
         backoff = Backoff(self.settings.backoff_s, self.settings.backoff_max_s, self.rng)
         self._tick_s = self.clock.monotonic()
         while True:
