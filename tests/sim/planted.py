@@ -2,6 +2,8 @@
 
 Each takes away something that a promise rests on: a fence, an order, a check, a sweep. A simulator
 that does not find them is judged broken.
+
+Length: a list; each bug is a few lines, and the table at the end wants to be seen beside them.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from attrs import evolve, frozen
 
 from aiki_actors import engine as e
 from aiki_actors.engine import _decide, _decide_client, _projection
+from aiki_actors.server._client_port import ServerClientPort
 from aiki_actors.server._dispatcher import Dispatcher
 from aiki_actors.server._keeper import Keeper
 from aiki_actors.server._run_actor import RunActor
@@ -327,6 +330,42 @@ def stale_memory_resumed() -> AbstractContextManager[None]:
     return patched(Subscriber, "assign", assign)
 
 
+def poison_never_stalls() -> AbstractContextManager[None]:
+    """A run that kills every worker is given to the next one, without end."""
+
+    def lost(real: Any, state: e.RunState, command: e.LoseClaim, by: Any) -> Any:
+        return real(state, command, by)[:1]
+
+    return with_rule(e.LoseClaim, lost)
+
+
+# -- what is kept, what is shown, how it ends ------------------------------------------------------
+
+
+def timers_not_cleared() -> AbstractContextManager[None]:
+    """A timer stays when what it was for is over."""
+    return patched(Timers, "clear", lambda self, run_id: None)
+
+
+def namespaces_mixed() -> AbstractContextManager[None]:
+    """A run is shown to whoever knows its id."""
+
+    async def get(self: ServerClientPort, run_id: str) -> Any:
+        return await self.runs.view(run_id)
+
+    return patched(ServerClientPort, "get", get)
+
+
+def stop_without_deadline() -> AbstractContextManager[None]:
+    """One part of the server takes its time to end, and cannot be cut off."""
+
+    async def stopping(_self: StorageActor, _reason: Any) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(60)
+
+    return patched(StorageActor, "stopping", stopping)
+
+
 @frozen
 class Shape:
     """What it takes to see a planted bug: its faults, and a cluster of a certain kind."""
@@ -340,6 +379,8 @@ CRASHES = Shape((Fault.WORKER_CRASH, Fault.SERVER_CRASH, Fault.CRASH_AT_CALL))
 LOSSES = Shape((Fault.LOST_COMMITS, Fault.LATE_DELIVERY))
 UNKNOWN = Shape((Fault.UNKNOWN_OUTCOME,))
 CALM = Shape()
+POISON = Shape((Fault.POISON,))
+STOPS = Shape((Fault.SERVER_STOP, Fault.WORKER_STOP))
 CROWDED = Shape(crowded=True)
 
 PLANTED: Mapping[Planting, Shape] = {
@@ -367,6 +408,10 @@ PLANTED: Mapping[Planting, Shape] = {
     child_end_lost: CALM,
     notices_not_repeated: CRASHES,
     stale_memory_resumed: CROWDED,
+    poison_never_stalls: POISON,
+    timers_not_cleared: CALM,
+    namespaces_mixed: CALM,
+    stop_without_deadline: STOPS,
 }
 """What is planted, and what it takes to see it; which seed shows it is for the search."""
 

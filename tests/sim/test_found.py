@@ -26,6 +26,7 @@ from aiki_sdk import (
     SeededRng,
     StorageLocked,
     TrioClock,
+    Unavailable,
     UnknownOutcome,
     WorkflowRegistry,
     current_task,
@@ -132,6 +133,33 @@ def test_a_worker_with_a_wrong_clock_waits_no_longer_for_a_short_retry() -> None
         simulate(seed, retry_once, workflows=[retrying], options=options)
 
 
+def a_runtime(storage: MemoryStorage) -> Runtime:
+    """Return a runtime that is not running yet."""
+    return Runtime(
+        settings=TEST_SETTINGS,
+        registry=WorkflowRegistry([plain]),
+        storage=storage,
+        clock=TrioClock(START),
+        ids=SeededIds(1),
+        rng=SeededRng(1),
+        namespace="default",
+    )
+
+
+async def test_a_request_that_comes_while_the_server_stops_is_told_to_come_again(
+    autojump_clock: object,
+) -> None:
+    """It was told, in words of the actor library's own, that some actor had stopped."""
+    runtime = a_runtime(MemoryStorage())
+    async with running(runtime):
+        handle = await runtime.client.start(plain)
+        await handle.result()
+    with pytest.raises(Unavailable, match="stopping"):
+        await runtime.client.start(plain)
+    with pytest.raises(Unavailable, match="stopping"):
+        await handle.cancel()
+
+
 @workflow(name="found-plain", version="1.0.0")
 async def plain(_run: Run) -> int:
     return 1
@@ -165,15 +193,7 @@ async def test_an_end_that_is_durable_is_told_although_reading_it_back_failed_at
     autojump_clock: object,
 ) -> None:
     """Nobody was told: who waited for the result waited on, and watchers missed the entry."""
-    runtime = Runtime(
-        settings=TEST_SETTINGS,
-        registry=WorkflowRegistry([plain]),
-        storage=Forgetful(),
-        clock=TrioClock(START),
-        ids=SeededIds(1),
-        rng=SeededRng(1),
-        namespace="default",
-    )
+    runtime = a_runtime(Forgetful())
     with trio.fail_after(30):
         async with running(runtime):
             handle = await runtime.client.start(plain)

@@ -73,6 +73,18 @@ class Runs:
         self._refs[run_id] = ref
         return ref
 
+    def _reach(self, run_id: str, *, fresh: bool = False) -> ActorRef[RunMessage]:
+        """Return the run's actor to whoever waits for its answer.
+
+        Raises:
+            Unavailable: the server is stopping, and starts no more actors.
+
+        """
+        try:
+            return self.activate(run_id, fresh=fresh)
+        except ActorStopped as error:
+            raise Unavailable(f"run {run_id} cannot be asked: the server is stopping") from error
+
     def _spec(self, run_id: str, fresh: bool) -> ChildSpec[RunMessage]:
         return ChildSpec(
             id=run_id,
@@ -112,14 +124,14 @@ class Runs:
             AikiError: it was refused, or could not be made durable.
 
         """
-        ref = self.activate(run_id, fresh=fresh)
+        ref = self._reach(run_id, fresh=fresh)
         return await _ask(
             ref, lambda reply: Do(command, reply, supersedes=supersedes, namespace=namespace)
         )
 
     async def submit(self, run_id: str, commands: tuple[e.WorkerCommand, ...]) -> Entries:
         """Have a worker's commands carried out, as one change."""
-        ref = self.activate(run_id)
+        ref = self._reach(run_id)
         try:
             return await ref.ask_shielded(lambda reply: Submit(commands, reply))
         except KernelError as error:
@@ -127,11 +139,11 @@ class Runs:
 
     async def view(self, run_id: str) -> RunInfo | None:
         """Describe a run; None if it does not exist."""
-        return await _ask(self.activate(run_id), View)
+        return await _ask(self._reach(run_id), View)
 
     async def ending(self, run_id: str) -> Ending | None:
         """Say how a run ended, if it has; None if it does not exist."""
-        return await _ask(self.activate(run_id), ViewEnd)
+        return await _ask(self._reach(run_id), ViewEnd)
 
     def deliver(self, notice: e.Notice) -> None:
         """Tell a run what another one owes it; the keeper repeats what was not settled."""

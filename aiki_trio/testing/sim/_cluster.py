@@ -130,7 +130,7 @@ class Cluster:
             rng=self._rng,
             namespace="default",
         )
-        return ServerLife(runtime, node)
+        return ServerLife(runtime, node, self.disk.report)
 
     # -- workers ---------------------------------------------------------------------------------
 
@@ -214,6 +214,7 @@ class Cluster:
         """Let nothing fail from here on; who lost a session hears of it."""
         self.calm = True
         self.weather.errors = self.weather.unknown = self.weather.slow_s = 0.0
+        self.effects.poison.clear()
         for life in self.lives:
             life.link.up.block(blocked=False)
             life.link.down.block(blocked=False)

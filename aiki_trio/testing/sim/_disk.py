@@ -57,6 +57,7 @@ class Disk:
         ended: per run the number of the change that ended it first.
         ended_s, cancelled_s: when that was first, in virtual seconds.
         going: runs that have not ended.
+        lost_max: claims that a run may lose in a row.
         punctual_from: what is due from this time on (of the server's clock) has to be in time.
 
     """
@@ -74,6 +75,7 @@ class Disk:
     ended_s: dict[str, float] = field(factory=lambda: dict[str, float](), init=False)
     cancelled_s: dict[str, float] = field(factory=lambda: dict[str, float](), init=False)
     going: dict[str, None] = field(factory=lambda: dict[str, None](), init=False)
+    lost_max: int = field(default=1 << 30, init=False)
     storage: WatchedMemory = field(init=False)
     _changes: int = field(default=0, init=False)
     _rested: trio.Event = field(factory=trio.Event, init=False)
@@ -111,7 +113,7 @@ class Disk:
         oracle = self.oracles.get(run_id)
         self._changes += 1
         if oracle is None:
-            oracle = self.oracles[run_id] = RunOracle(run_id)
+            oracle = self.oracles[run_id] = RunOracle(run_id, lost_max=self.lost_max)
             self.born[run_id] = self._changes
         oracle.punctual_from, oracle.rewound = self.punctual_from, run_id in self.rewound
         had_ended, was_cancelled = oracle.end is not None, oracle.cancelled

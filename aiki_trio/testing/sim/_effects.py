@@ -52,11 +52,13 @@ class Effects:
     Attributes:
         attempts: in the order in which they began.
         once: names of the tasks that may run at most once.
+        poison: runs each of whose tasks kills the worker that executes it.
 
     """
 
     disk: Disk
     once: set[str] = field(factory=lambda: set[str](), init=False)
+    poison: set[str] = field(factory=lambda: set[str](), init=False)
     attempts: list[TaskAttempt] = field(factory=lambda: list[TaskAttempt](), init=False)
 
     async def invoke(
@@ -81,6 +83,9 @@ class Effects:
         self.disk.trace.note(
             node.name, f"{short(run_id)} begins {task.name} {key[:6]} #{context.attempt}"
         )
+        if run_id in self.poison:
+            node.kill("by a task of a run that is poison")
+            node.check()
         value = await proceed()
         node.check()
         made.done = True

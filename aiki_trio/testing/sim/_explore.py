@@ -15,7 +15,7 @@ from attrs import define, field
 from aiki_sdk import AnyWorkflow, SystemClock
 
 from ._options import SimOptions
-from ._simulation import SimReport, SimulationFailed, Workload, replay_command, simulate
+from ._simulation import SimReport, SimulationFailed, Workload, replay_line, simulate
 
 TWICE_EVERY: Final = 100
 
@@ -91,7 +91,7 @@ def explore(
             found.count(report)
             if twice_every and number % twice_every == 0:
                 again = simulate(seed, workload, workflows=given, options=drawn)
-                _compare(report, again)
+                _compare(report, again, replay_line(seed, workload, given, drawn))
         except SimulationFailed as failure:
             if on_failure is None:
                 raise
@@ -103,12 +103,10 @@ def explore(
     return found
 
 
-def _compare(first: SimReport, second: SimReport) -> None:
+def _compare(first: SimReport, second: SimReport, replay: str) -> None:
     if first.digest != second.digest:
         what = (
             f"two simulations of seed {first.seed} differ: something in them asks the machine for "
             "time, chance, a thread or a socket"
         )
-        raise SimulationFailed(
-            first.seed, first.options, [("determinism", what)], (), replay_command(first.seed)
-        )
+        raise SimulationFailed(first.seed, first.options, [("determinism", what)], (), replay)

@@ -14,6 +14,7 @@ import trio
 from attrs import define
 
 from ._cluster import Cluster
+from ._disk import short
 from ._options import Fault, SimOptions
 from ._worker import WorkerLife
 
@@ -57,6 +58,8 @@ class Nemesis:
             Fault.UNKNOWN_OUTCOME: lambda nursery: nursery.start_soon(self._unknown),
             Fault.SLOW_STORAGE: lambda nursery: nursery.start_soon(self._slow),
             Fault.CLOCK_JUMP: self._jump,
+            Fault.SERVER_STOP: self._stop_server,
+            Fault.POISON: self._poison,
         }
 
     def _workers(self) -> list[WorkerLife]:
@@ -88,6 +91,21 @@ class Nemesis:
         if server is not None:
             self._plan_restart()
             nursery.start_soon(self._kill_soon, server.node.kill)
+
+    def _stop_server(self, _nursery: trio.Nursery) -> None:
+        server = self.cluster.server
+        if server is not None and server.up.is_set():
+            self._plan_restart()
+            self.cluster.trace.note(server.node.name, "is asked to stop")
+            server.stop()
+
+    def _poison(self, _nursery: trio.Nursery) -> None:
+        """Let each task of one run kill its worker, for as long as faults happen."""
+        going = list(self.cluster.disk.going)
+        if going:
+            run_id = self.rng.choice(going)
+            self.cluster.effects.poison.add(run_id)
+            self.cluster.trace.note("nemesis", f"{short(run_id)} is poison")
 
     def _plan_restart(self) -> None:
         self.cluster.downtime_s = self.rng.choice([0.0, 0.1, 1.0, 5.0]) * self.rng.random()

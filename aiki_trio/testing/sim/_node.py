@@ -73,6 +73,12 @@ class Node:
         for act in self.on_kill:
             act()
 
+    def retire(self) -> None:
+        """End in order: all that was to be done is done."""
+        if self.alive:
+            self.alive, self._trip = False, None
+            self.trace.note(self.name, "has ended")
+
     async def pause(self, seconds: float) -> None:
         """Spend time in a call; whether the node lives is asked before and after."""
         self.check()

@@ -11,7 +11,7 @@ import random
 from enum import StrEnum
 from typing import Final
 
-from attrs import frozen
+from attrs import fields, frozen
 
 
 class Fault(StrEnum):
@@ -29,9 +29,14 @@ class Fault(StrEnum):
     UNKNOWN_OUTCOME = "unknown-outcome"
     SLOW_STORAGE = "slow-storage"
     CLOCK_JUMP = "clock-jump"
+    SERVER_STOP = "server-stop"
+    POISON = "poison"
 
 
 ALL_FAULTS: Final = tuple(Fault)
+
+LATER: Final[tuple[Fault, ...]] = (Fault.SERVER_STOP, Fault.POISON)
+"""Drawn apart from the others, which were there before: a seed goes on meaning what it meant."""
 
 
 @frozen(kw_only=True)
@@ -73,6 +78,16 @@ class SimOptions:
     skew_s: float = 0.0
     rollback_max: int = 3
 
+    def as_code(self) -> str:
+        """Return the call that makes equal options; what is as by default is left out."""
+        usual = SimOptions()
+        given = {each.name: getattr(self, each.name) for each in fields(SimOptions)}
+        code = {name: repr(value) for name, value in given.items() if value != getattr(usual, name)}
+        if self.faults:
+            named = "".join(f"Fault.{fault.name}, " for fault in self.faults)
+            code["faults"] = f"({named.rstrip()})"
+        return f"SimOptions({', '.join(f'{name}={text}' for name, text in code.items())})"
+
     @classmethod
     def drawn(cls, seed: int | str, *, lose_commits: bool = True) -> SimOptions:
         """Draw options from a seed.
@@ -83,7 +98,10 @@ class SimOptions:
         """
         rng = random.Random(f"{seed}/options")  # noqa: S311  (determinism is the point)
         share = rng.choice([0.0, 0.15, 0.3, 0.3, 0.6, 1.0])
-        faults = tuple(fault for fault in ALL_FAULTS if rng.random() < share)
+        later = random.Random(f"{seed}/later options")  # noqa: S311  (as above)
+        first: list[Fault] = [fault for fault in ALL_FAULTS if fault not in LATER]
+        faults = tuple(fault for fault in first if rng.random() < share)
+        faults += tuple(fault for fault in LATER if later.random() < share)
         if not lose_commits:
             faults = tuple(fault for fault in faults if fault is not Fault.LOST_COMMITS)
         return cls(

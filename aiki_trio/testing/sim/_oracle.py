@@ -36,6 +36,8 @@ class RunOracle:
         visible: per successful task call the seq of its result.
         rewound: a failover lost entries of it, of which its worker knows.
         starts_over: entries after which an attempt that had begun may begin again.
+        lost_in_row: claims lost with nothing between them but further claims.
+        lost_max: how many of these there may be before it has to stall.
 
     """
 
@@ -53,6 +55,8 @@ class RunOracle:
     epoch: int = 0
     claims: list[e.ClaimRef | None] = Factory(lambda: list[e.ClaimRef | None]())
     starts_over: int = 0
+    lost_in_row: int = 0
+    lost_max: int = 1 << 30
     results: dict[e.Call, str] = Factory(lambda: dict[e.Call, str]())
     failed: dict[e.Call, int] = Factory(lambda: dict[e.Call, int]())
     visible: dict[e.Call, int] = Factory(lambda: dict[e.Call, int]())
@@ -87,6 +91,8 @@ class RunOracle:
         self.claims.append(self.claim)
         self.seq, self.at = entry.seq, entry.at
         before, self.phase = self.phase, phase
+        if not isinstance(body, e.RunClaimed | e.RunQueued):
+            self.lost_in_row = self.lost_in_row + 1 if isinstance(body, e.ClaimLost) else 0
         if phase.terminal and not before.terminal:
             self.end = body
             self.waits.clear()
@@ -105,6 +111,8 @@ class RunOracle:
                 raise Broken(
                     "P5", f"event {wait.name!r} is unread after entry {self.seq}, and waited for"
                 )
+        if self.lost_in_row >= self.lost_max and self.cancel is None:
+            raise Broken("P1", f"it lost {self.lost_in_row} claims in a row, and did not stall")
         if self.phase is e.Phase.WAITING and not self.waits:
             raise Broken("P1", f"it waits after entry {self.seq}, for nothing")
 

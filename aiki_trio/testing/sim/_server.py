@@ -28,6 +28,9 @@ from ._options import SimOptions
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """What time it is when a simulation begins."""
 
+STOP_MAX_S: Final = 31.0
+"""Its parts stop one after another, and each may take five seconds; one second more."""
+
 FOREVER: Final = timedelta(days=365_000)
 
 
@@ -99,17 +102,21 @@ class ServerLife:
     """A server that runs, or was killed.
 
     Attributes:
-        ended: set when it was killed.
+        report: hears of broken promises.
+        ended: set when it was killed, or has ended.
         stopped: set when nothing of it runs any more.
 
     """
 
     runtime: Runtime
     node: Node
+    report: Callable[[str, str], None]
     up: trio.Event = field(factory=trio.Event, init=False)
     ended: trio.Event = field(factory=trio.Event, init=False)
     stopped: trio.Event = field(factory=trio.Event, init=False)
     _nursery: trio.Nursery | None = field(default=None, init=False)
+    _leave: trio.Event = field(factory=trio.Event, init=False)
+    _left_at: float = field(default=0.0, init=False)
     _callers: dict[trio.CancelScope, None] = field(
         factory=lambda: dict[trio.CancelScope, None](), init=False
     )
@@ -119,19 +126,39 @@ class ServerLife:
         self.node.on_kill.append(self._die)
 
     async def run(self) -> None:
-        """Run until killed."""
+        """Run until killed, or told to end."""
         try:
-            async with running(self.runtime), trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self.up.set()
-                if self.node.alive:
-                    await trio.sleep_forever()
+            async with running(self.runtime):
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    self.up.set()
+                    if self.node.alive:
+                        await self._leave.wait()
+                    nursery.cancel_scope.cancel()
+                self._nursery = None
+            self._check_stop()
         except* (Exception, NodeDead):
             if self.node.alive:
                 raise
         finally:
             self._nursery = None
             self.stopped.set()
+
+    def stop(self) -> None:
+        """End in order, as in a deployment."""
+        if not self._leave.is_set():
+            self._left_at = trio.current_time()
+            self._leave.set()
+
+    def _check_stop(self) -> None:
+        """P12: it has ended in time. Nothing that it does counts from here on."""
+        if not self.node.alive:
+            return
+        took_s = trio.current_time() - self._left_at
+        if took_s > STOP_MAX_S:
+            self.report("P12", f"{self.node.name} took {took_s:.1f} s to stop in order")
+        self.node.retire()
+        self.ended.set()
 
     def _die(self) -> None:
         self.ended.set()

@@ -30,6 +30,7 @@ from ._options import Fault, SimOptions
 from ._programs import program
 from ._promises import complaints
 from ._replays import replay_problems
+from ._rest import STRANGERS, leftovers, seen_by_a_stranger
 from ._scheduler import deterministic
 from ._trace import Trace
 from ._workload import random_workload
@@ -76,7 +77,7 @@ class SimulationFailed(AssertionError):
         lines = [
             f"seed {seed}: {len(problems)} broken promises",
             *(f"  {promise}: {what}" for promise, what in problems),
-            f"options: {options}",
+            f"options: {options.as_code()}",
             f"the last {len(trace)} lines of the trace:",
             *(f"  {line}" for line in trace),
             f"replay: {replay}",
@@ -139,6 +140,7 @@ class Simulation:
         """Begin with an empty disk."""
         self._chance = Chance(str(self.seed))
         self.disk = Disk(self.trace, self.broken)
+        self.disk.lost_max = self.options.claims_lost_max
         self.effects = Effects(self.disk)
 
     @property
@@ -192,12 +194,15 @@ class Simulation:
             nursery.start_soon(cluster.keep_worker, index)
         nursery.start_soon(self._rage, cluster)
         nursery.start_soon(self._requeue)
+        nursery.start_soon(self._visit, cluster)
         with trio.move_on_after(options.safety_s + options.liveness_s) as patience:
             await workload(self)
             await self.calm()
             await self.disk.rest()
             # What is still owed between runs is delivered by the second sweep after this.
             await trio.sleep(4 * options.sweep_s + 2.0)
+            server = await cluster.present()
+            self.problems += leftovers(server.runtime, options.slots)
         if patience.cancelled_caught:
             self.problems.append(("P1", f"not at rest {options.liveness_s:g} s after all faults"))
         with trio.CancelScope(shield=True):
@@ -215,6 +220,13 @@ class Simulation:
                         await (await self.handle(run_id)).requeue()
                     except AikiError as error:
                         self.note(f"{run_id} was not requeued: {type(error).__name__}")
+
+    async def _visit(self, cluster: Cluster) -> None:
+        """Look at what there is, as a client of another namespace."""
+        await self.calm()
+        port = SimPort(STRANGERS, cluster, cluster, ClientLog(), self._chance.of("stranger"))
+        for problem in await seen_by_a_stranger(port, list(self.disk.journals)):
+            self.broken("P11", problem)
 
     async def _rage(self, cluster: Cluster) -> None:
         await Nemesis(cluster, self.options, self._chance.of("nemesis")).rage()
@@ -278,8 +290,9 @@ def simulate(
         SimulationFailed: a promise was broken, or the workload failed.
 
     """
-    options = options or SimOptions.drawn(seed, lose_commits=workload is None)
     given = tuple(workflows)
+    line = replay_line(seed, workload, given, options)
+    options = options or SimOptions.drawn(seed, lose_commits=workload is None)
     sim = Simulation(seed, options, given if workload is not None else (program,))
     sim.trace = sim.disk.trace = Trace(kept)
     seconds = 0.0
@@ -307,10 +320,24 @@ def simulate(
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
     if sim.problems:
-        raise SimulationFailed(seed, options, sim.problems, sim.trace.lines, replay_command(seed))
+        raise SimulationFailed(seed, options, sim.problems, sim.trace.lines, line)
     return sim.report(seconds)
 
 
-def replay_command(seed: int | str) -> str:
-    """Return the command that shows a seed of the random workload again."""
-    return f"python -m aiki_trio.testing.sim --seeds 1 --seed {seed}"
+def replay_line(
+    seed: int | str,
+    workload: Workload | None,
+    workflows: Sequence[AnyWorkflow],
+    options: SimOptions | None,
+) -> str:
+    """Return one line that shows a simulation again: a command, or a call where it takes one."""
+    if workload is None and options is None and isinstance(seed, int):
+        return f"python -m aiki_trio.testing.sim --seeds 1 --seed {seed}"
+    given = [repr(seed)]
+    if workload is not None:
+        given.append(getattr(workload, "__qualname__", repr(workload)))
+        names = ", ".join(workflow.__name__ for workflow in workflows)
+        given.append(f"workflows=[{names}]")
+    if options is not None:
+        given.append(f"options={options.as_code()}")
+    return f"simulate({', '.join(given)})"

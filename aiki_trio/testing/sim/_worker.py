@@ -21,6 +21,7 @@ from ._link import SimLink
 from ._node import Node, NodeDead
 
 DRAIN_S: Final = 5.0
+LATE_S: Final = 1.0
 
 
 @define(eq=False)
@@ -46,6 +47,7 @@ class WorkerLife:
     stopped: trio.Event = field(factory=trio.Event, init=False)
     _system: ActorSystem | None = field(default=None, init=False)
     _orderly: bool = field(default=False, init=False)
+    _asked_at: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Be there to be killed."""
@@ -59,6 +61,7 @@ class WorkerLife:
                 await self.over.wait()
                 if not self._orderly:
                     system.root.kill()
+            self._check_stop()
         except* (Exception, NodeDead):
             if self.node.alive and self.link.open_here:
                 raise
@@ -82,15 +85,25 @@ class WorkerLife:
             self.link.inbox = made
             return made
 
-        grace = self.settings.shutdown_grace_s + DRAIN_S
         return SupervisorSpec(
             id=self.node.name,
             strategy=Strategy.ONE_FOR_ALL,
             children=(
                 executors_spec(self.settings),
-                ChildSpec("subscriber", subscriber, shutdown_s=grace),
+                ChildSpec("subscriber", subscriber, shutdown_s=self.grace_s),
             ),
         )
+
+    def _check_stop(self) -> None:
+        """P12: a stop that nothing came in between of has ended in time."""
+        took_s = trio.current_time() - self._asked_at
+        if self._orderly and self.node.alive and took_s > self.grace_s + LATE_S:
+            self.link.disk.report("P12", f"{self.node.name} took {took_s:.1f} s to stop in order")
+
+    @property
+    def grace_s(self) -> float:
+        """How long it may take to stop."""
+        return self.settings.shutdown_grace_s + DRAIN_S
 
     def _die(self) -> None:
         self.link.worker_died()
@@ -109,5 +122,5 @@ class WorkerLife:
     def stop(self) -> None:
         """End in order: running tasks end within the grace, runs are given back."""
         if not self.over.is_set():
-            self._orderly = True
+            self._orderly, self._asked_at = True, trio.current_time()
             self.over.set()
