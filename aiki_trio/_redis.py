@@ -174,4 +174,5 @@ def remote_puller(
             consumer.ended(run_id)
 
     remote.let_go = let_go
+    remote.pulls(True)  # until it is known that Redis fails
     return ChildSpec(PULLER, lambda: LoopActor(consumer))

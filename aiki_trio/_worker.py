@@ -172,24 +172,29 @@ class Worker:
         self._failure: AikiError | None = None
         self._system: ActorSystem | None = None
         self._remote = RemoteServer(
-            WorkerIdentity(
-                worker_id=f"{self._ids.worker_id()}@{host_name(socket.gethostname())}",
-                token=self._ids.claim_id(),
-                namespace=server.namespace,
-                release=importlib.metadata.version("aiki-trio"),
-            ),
+            self._identity(server.namespace),
             self._registry,
             self._settings.pools,
             self._settings.runs_max,
             self._clock.monotonic,
             sealed=codec is not None,
         )
-        self._pullers: tuple[ChildSpec[Never], ...] = ()
-        pulling = redis_settings(redis_url, redis)
-        if pulling is not None:
-            from ._redis import remote_puller  # needs redis-py, an extra
+        self._pullers = self._make_pullers(redis_settings(redis_url, redis))
 
-            self._pullers = (remote_puller(pulling, self._remote, self._clock, self._rng),)
+    def _identity(self, namespace: str) -> WorkerIdentity:
+        return WorkerIdentity(
+            worker_id=f"{self._ids.worker_id()}@{host_name(socket.gethostname())}",
+            token=self._ids.claim_id(),
+            namespace=namespace,
+            release=importlib.metadata.version("aiki-trio"),
+        )
+
+    def _make_pullers(self, settings: RedisSettings | None) -> tuple[ChildSpec[Never], ...]:
+        if settings is None:
+            return ()
+        from ._redis import remote_puller  # needs redis-py, an extra
+
+        return (remote_puller(settings, self._remote, self._clock, self._rng),)
 
     @property
     def id(self) -> str:
