@@ -117,6 +117,7 @@ class Runs:
         fresh: bool = False,
         supersedes: str | None = None,
         namespace: str | None = None,
+        pulled: bool = False,
     ) -> Entries:
         """Have a command carried out; returns the durable entries it made.
 
@@ -126,7 +127,10 @@ class Runs:
         """
         ref = self._reach(run_id, fresh=fresh)
         return await _ask(
-            ref, lambda reply: Do(command, reply, supersedes=supersedes, namespace=namespace)
+            ref,
+            lambda reply: Do(
+                command, reply, supersedes=supersedes, namespace=namespace, pulled=pulled
+            ),
         )
 
     async def submit(self, run_id: str, commands: tuple[e.WorkerCommand, ...]) -> Entries:
