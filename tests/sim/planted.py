@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from math import inf
 from typing import Any, cast
 
 import trio
@@ -17,6 +18,8 @@ from attrs import evolve, frozen
 
 from aiki_actors import engine as e
 from aiki_actors.engine import _decide, _decide_client, _projection
+from aiki_actors.queue.redis import Redelivery
+from aiki_actors.queue.redis._redelivery import Tracked
 from aiki_actors.server._client_port import ServerClientPort
 from aiki_actors.server._dispatcher import Dispatcher
 from aiki_actors.server._keeper import Keeper
@@ -24,7 +27,7 @@ from aiki_actors.server._run_actor import RunActor
 from aiki_actors.server._run_batch import Batch
 from aiki_actors.server._storage_actor import StorageActor, Write
 from aiki_actors.server._timers import Timers
-from aiki_actors.storage import Appended, Change
+from aiki_actors.storage import Appended, Change, ReadyRun
 from aiki_actors.storage._memory import MemoryStorage
 from aiki_actors.worker._attempt import Attempt
 from aiki_actors.worker._attempts import TaskActor
@@ -339,6 +342,48 @@ def poison_never_stalls() -> AbstractContextManager[None]:
     return with_rule(e.LoseClaim, lost)
 
 
+# -- the queue between server and workers ------------------------------------------------------
+
+
+@contextmanager
+def published_once() -> Generator[None]:
+    """A server that has published a run never looks whether its message is still there."""
+
+    def never_again(_runs: Redelivery, tracked: Tracked, *_rest: object) -> None:
+        tracked.due_s = inf
+
+    again = patched(Redelivery, "published", never_again)
+    with again, patched(Redelivery, "recheck", lambda *_: None):
+        yield
+
+
+def queued_before_commit() -> AbstractContextManager[None]:
+    """A run is published before it is written that it is ready."""
+    real = RunActor._write
+
+    async def early(self: RunActor, batch: Batch) -> bool:
+        spec = self.state.created
+        publisher = self.services.dispatcher.publisher
+        if self.state.seq == len(batch.entries) and spec is not None and publisher is not None:
+            key = (spec.namespace, spec.workflow, spec.version, spec.pool)
+            publisher.publish(ReadyRun(self.run_id, *key, spec.priority, self.services.now()))
+            await trio.sleep(0.5)
+        return await real(self, batch)
+
+    return patched(RunActor, "_write", early)
+
+
+def pulled_slot_not_given_back() -> AbstractContextManager[None]:
+    """A claim by a worker that pulls costs it a slot for good."""
+    real = Dispatcher.freed
+
+    def freed(self: Dispatcher, run_id: str, worker_id: str) -> None:
+        if not self._pulling.get(worker_id):
+            real(self, run_id, worker_id)
+
+    return patched(Dispatcher, "freed", freed)
+
+
 # -- what is kept, what is shown, how it ends ------------------------------------------------------
 
 
@@ -372,6 +417,7 @@ class Shape:
 
     faults: tuple[Fault, ...] = ()
     crowded: bool = False
+    queue: bool = False
 
 
 LATE = Shape((Fault.LATE_DELIVERY, Fault.PARTITION, Fault.ONE_WAY, Fault.WORKER_CRASH))
@@ -379,6 +425,7 @@ CRASHES = Shape((Fault.WORKER_CRASH, Fault.SERVER_CRASH, Fault.CRASH_AT_CALL))
 LOSSES = Shape((Fault.LOST_COMMITS, Fault.LATE_DELIVERY))
 UNKNOWN = Shape((Fault.UNKNOWN_OUTCOME,))
 CALM = Shape()
+QUEUE = Shape((Fault.QUEUE_LOSS,), queue=True)
 POISON = Shape((Fault.POISON,))
 STOPS = Shape((Fault.SERVER_STOP, Fault.WORKER_STOP))
 CROWDED = Shape(crowded=True)
@@ -409,6 +456,9 @@ PLANTED: Mapping[Planting, Shape] = {
     notices_not_repeated: CRASHES,
     stale_memory_resumed: CROWDED,
     poison_never_stalls: POISON,
+    published_once: QUEUE,
+    queued_before_commit: Shape(queue=True),
+    pulled_slot_not_given_back: Shape(queue=True),
     timers_not_cleared: CALM,
     namespaces_mixed: CALM,
     stop_without_deadline: STOPS,
@@ -428,7 +478,11 @@ def options_for(seed: int | str, shape: Shape) -> SimOptions:
         fault_gap_s=min(drawn.fault_gap_s, 2.0),
         skew_s=0.0,
         deferral=0.0,
+        queue=shape.queue,
     )
+    if shape.queue:
+        # A message that is lost is missed after five minutes at the latest.
+        options = evolve(options, liveness_s=1_200.0)
     if shape.crowded:
         options = evolve(options, workers=3, slots=1, warm=10, runs=20, latency_s=0.1)
     return options

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from aiki_sdk import Event, Retry, Run, RunHandle, task, workflow
 from aiki_trio.testing import (
@@ -21,6 +22,8 @@ from aiki_trio.testing import (
     simulate,
 )
 from aiki_trio.testing.sim.__main__ import keep, main
+from aiki_trio.testing.sim._options import LATER
+from aiki_trio.testing.sim._simulation import replay_line
 
 SEEDS = Path(__file__).with_name("seeds")
 
@@ -86,7 +89,43 @@ def test_a_failing_workload_is_told_with_its_seed_and_its_trace() -> None:
     text = str(failed.value)
     assert "the last" in text
     assert "run-completed" in text
-    assert "--seed 11" in text
+    call = "wrong, workflows=[order_flow], options=SimOptions(safety_s=1.0))"
+    assert text.splitlines()[-1].startswith("replay: simulate(11, ")
+    assert text.endswith(call)
+
+
+def test_a_failing_seed_of_the_random_workload_is_told_with_its_command() -> None:
+    line = replay_line(7, None, (), None)
+    assert line == "python -m aiki_trio.testing.sim --seeds 1 --seed 7"
+    assert replay_line(7, None, (), SimOptions(runs=3)) == "simulate(7, options=SimOptions(runs=3))"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_options_are_shown_as_the_code_that_makes_them(seed: int) -> None:
+    options = SimOptions.drawn(seed)
+    made = eval(options.as_code(), {"SimOptions": SimOptions, "Fault": Fault})
+    assert made == options
+
+
+def test_a_seed_kept_before_there_were_queues_means_what_it_meant() -> None:
+    for seed in range(30):
+        old, new = SimOptions.drawn(seed, drawing=1), SimOptions.drawn(seed)
+        assert not old.queue
+        assert not set(old.faults) & set(LATER)
+        both = tuple(fault for fault in new.faults if fault not in LATER)
+        assert evolve(new, queue=False, faults=both) == old
+
+
+def test_a_workload_of_ones_own_meets_no_queue_and_no_lost_commits_unless_it_asks() -> None:
+    drawn = [SimOptions.drawn(seed, own=True) for seed in range(60)]
+    assert not any(options.queue for options in drawn)
+    assert not any(Fault.LOST_COMMITS in options.faults for options in drawn)
+
+
+def test_workflows_of_a_user_end_right_with_a_redis_that_misbehaves() -> None:
+    faults = (Fault.QUEUE_LOSS, Fault.QUEUE_DISORDER, Fault.QUEUE_DOWN, Fault.WORKER_CRASH)
+    options = evolve(HARSH, faults=faults, queue=True)
+    assert simulate(5, orders, workflows=[order_flow], options=options).runs == 4
 
 
 def test_a_run_that_nobody_lets_end_is_a_broken_promise() -> None:
@@ -184,4 +223,6 @@ def test_a_failing_seed_is_written_down(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(SEEDS.glob("*.json")), ids=lambda path: path.stem)
 def test_a_seed_that_found_a_bug_finds_none_any_more(path: Path) -> None:
     """Each file in `seeds/` names a bug that this seed found, and the fix that stopped it."""
-    simulate(json.loads(path.read_text(encoding="utf-8"))["seed"])
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    seed = kept["seed"]
+    simulate(seed, options=SimOptions.drawn(seed, drawing=kept.get("drawing", 1)))

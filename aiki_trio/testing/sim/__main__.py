@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from ._explore import TWICE_EVERY, explore
+from ._options import DRAWING
 from ._simulation import SimulationFailed
 
 
@@ -60,7 +61,8 @@ def keep(folder: Path, failure: SimulationFailed) -> None:
         "seed": failure.seed,
         "promises": list(failure.promises),
         "problem": failure.problems[0],
-        "options": str(failure.options),
+        "options": failure.options.as_code(),
+        "drawing": DRAWING,
     }
     path = folder / f"seed-{failure.seed}.json"
     path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")

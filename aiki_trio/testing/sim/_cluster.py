@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import define, field
@@ -31,6 +31,9 @@ from ._storage import SimStorage, Weather
 from ._trace import Trace
 from ._worker import WorkerLife
 
+if TYPE_CHECKING:
+    from ._queue import SimQueue
+
 NOTICE_MAX_S = 3.0
 """How long a process may take to notice that a connection is gone."""
 
@@ -44,6 +47,7 @@ class Cluster:
         server: the present life of the server, None while it has none.
         lives: every life of a worker of which something still runs.
         calm: no faults happen any more.
+        queue: the Redis between server and workers; None: there is none.
 
     """
 
@@ -62,6 +66,7 @@ class Cluster:
     calm: bool = field(default=False, init=False)
     downtime_s: float = field(default=0.5, init=False)
     lose_commits: int = field(default=0, init=False)
+    queue: SimQueue | None = field(default=None, init=False)
     _ids: SeededIds = field(init=False)
     _rng: SeededRng = field(init=False)
     _up: trio.Event = field(factory=trio.Event, init=False)
@@ -71,6 +76,10 @@ class Cluster:
         """Begin chance."""
         self._ids, self._rng = SeededIds(self.chance.seed), SeededRng(self.chance.seed)
         self.workers = [None] * self.options.workers
+        if self.options.queue:
+            from ._queue import SimQueue  # needs redis-py, an extra
+
+            self.queue = SimQueue(self.chance, self.disk, self.trace, self.options.latency_s)
 
     def _node(self, name: str) -> Node:
         self._nodes = [node for node in self._nodes if node.alive]
@@ -130,6 +139,8 @@ class Cluster:
             rng=self._rng,
             namespace="default",
         )
+        if self.queue is not None:
+            runtime.publisher = self.queue.publisher(runtime, node, self._ids, self._rng)
         return ServerLife(runtime, node, self.disk.report)
 
     # -- workers ---------------------------------------------------------------------------------
@@ -177,6 +188,8 @@ class Cluster:
             Fault.LATE_DELIVERY in self.options.faults,
             life.lose_session,
         )
+        if self.queue is not None:
+            life.puller = self.queue.puller(life.link, life.clock, self._rng).consumer
         return life
 
     def _invoke_of(self, node: Node, worker_id: str) -> Invoke:
@@ -215,6 +228,8 @@ class Cluster:
         self.calm = True
         self.weather.errors = self.weather.unknown = self.weather.slow_s = 0.0
         self.effects.poison.clear()
+        if self.queue is not None:
+            self.queue.heal()
         for life in self.lives:
             life.link.up.block(blocked=False)
             life.link.down.block(blocked=False)

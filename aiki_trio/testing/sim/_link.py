@@ -23,13 +23,14 @@ from attrs import define, field
 from aiki_actors import engine as e
 from aiki_actors.server import Do, Session
 from aiki_actors.worker import Assignment, WorkerInbox, WorkerSettings
-from aiki_sdk import AikiError, JsonValue, StaleClaim, WorkflowRegistry
+from aiki_sdk import AikiError, JsonValue, StaleClaim, Unavailable, WorkflowRegistry
 
-from ._chance import latency
+from ._channel import Answer, Channel
 from ._disk import Disk, short
 from ._node import Node, NodeDead
 
 if TYPE_CHECKING:
+    from ._puller import Puller
     from ._server import ServerLife
 
 LATE_MAX_S: Final = 30.0
@@ -47,78 +48,13 @@ class Servers(Protocol):
 
 
 @define(eq=False)
-class Channel:
-    """One direction: acts are done in order, each after its delay, and not while it is blocked."""
-
-    rng: random.Random
-    latency_s: float
-    blocked: bool = False
-    _acts: deque[Callable[[], None]] = field(
-        factory=lambda: deque[Callable[[], None]](), init=False
-    )
-    _wake: trio.Event = field(factory=trio.Event, init=False)
-
-    def put(self, act: Callable[[], None]) -> None:
-        """Send something."""
-        self._acts.append(act)
-        self._wake.set()
-
-    def block(self, blocked: bool) -> None:
-        """Hold everything up, or let it pass again."""
-        self.blocked = blocked
-        self._wake.set()
-
-    def take_all(self) -> list[Callable[[], None]]:
-        """Take out what is under way."""
-        acts = list(self._acts)
-        self._acts.clear()
-        return acts
-
-    async def pump(self) -> None:
-        """Deliver, for ever."""
-        while True:
-            await self._ready()
-            await trio.sleep(latency(self.rng, self.latency_s))
-            if self.blocked or not self._acts:
-                continue
-            self._acts.popleft()()
-
-    async def _ready(self) -> None:
-        while self.blocked or not self._acts:
-            self._wake = trio.Event()
-            await self._wake.wait()
-
-
-@define(eq=False)
-class Answer:
-    """What a worker waits for."""
-
-    event: trio.Event = field(factory=trio.Event)
-    entries: tuple[e.Entry, ...] = ()
-    error: BaseException | None = None
-
-    def give(self, entries: tuple[e.Entry, ...] = (), error: BaseException | None = None) -> None:
-        """Answer; once."""
-        if not self.event.is_set():
-            self.entries, self.error = entries, error
-            self.event.set()
-
-    async def wait(self) -> tuple[e.Entry, ...]:
-        """Wait for it, whatever is cancelled meanwhile."""
-        with trio.CancelScope(shield=True):
-            await self.event.wait()
-        if self.error is not None:
-            raise self.error
-        return self.entries
-
-
-@define(eq=False)
 class SimLink:
     """One session: `ServerPort` for the worker, inbox for the server.
 
     Attributes:
         late: whether words of a zombie may arrive late and twice.
         on_end: hears that the session has ended at the worker's side.
+        puller: what takes runs from the queue for the worker; None: it is handed all of them.
 
     """
 
@@ -135,6 +71,7 @@ class SimLink:
     late: bool
     on_end: Callable[[], None]
     inbox: WorkerInbox = field(init=False)
+    puller: Puller | None = field(default=None, init=False)
     up: Channel = field(init=False)
     down: Channel = field(init=False)
     open_here: bool = field(default=True, init=False)
@@ -214,13 +151,43 @@ class SimLink:
         if not self.open_here:
             await trio.lowlevel.cancel_shielded_checkpoint()
             raise StaleClaim(f"the session of worker {self.worker_id} has ended")
-        return await self._call(lambda answer: self._submit(run_id, commands, answer))
+        try:
+            entries = await self._call(lambda answer: self._submit(run_id, commands, answer))
+        except StaleClaim:
+            if self.puller is not None:
+                self.puller.refused(run_id, commands)
+            raise
+        if self.puller is not None:
+            self.puller.heard(run_id, entries)
+        return entries
 
     async def reclaim(self, run_id: str) -> None:
         """Ask for the claim of a parked run."""
         self.node.check()
         if self.open_here:
             await self._call(lambda answer: self._reclaim(run_id, answer))
+
+    async def ask(self, act: Callable[[ServerLife, Answer], None]) -> None:
+        """Have the session's own server do something that has an answer.
+
+        Raises:
+            AikiError: what the server says, or `Unavailable`, because the session has ended.
+
+        """
+        self.node.check()
+
+        def arrive(answer: Answer) -> None:
+            if self.open_there and self.life.node.alive:
+                act(self.life, answer)
+
+        try:
+            if self.open_here:
+                await self._call(arrive)
+                return
+        except StaleClaim:
+            self.node.check()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        raise Unavailable(f"the session of worker {self.worker_id} has ended")
 
     async def _call(self, act: Callable[[Answer], None]) -> tuple[e.Entry, ...]:
         answer = Answer()
@@ -245,7 +212,7 @@ class SimLink:
         elif self.late and again:
             self._say_late(act)
 
-    def _tell(self, act: Callable[[ServerLife], None]) -> None:
+    def tell(self, act: Callable[[ServerLife], None]) -> None:
         """Send what has no answer, and means nothing after the session's end."""
         if not (self.node.alive and self.open_here):
             return
@@ -258,23 +225,27 @@ class SimLink:
 
     def lost(self, run_id: str, epoch: int, reason: str) -> None:
         """Say that an execution broke down."""
-        self._tell(lambda life: _tell_lost(life, run_id, epoch, reason))
+        self.tell(lambda life: _tell_lost(life, run_id, epoch, reason))
 
     def progress(self, run_id: str, kind: str, body: Mapping[str, JsonValue]) -> None:
         """Show something."""
-        self._tell(lambda life: life.runtime.runs.show(run_id, kind, body))
+        self.tell(lambda life: life.runtime.runs.show(run_id, kind, body))
 
     def dropped(self, run_id: str) -> None:
         """Say that a run is not kept warm any more."""
-        self._tell(lambda life: life.runtime.dispatcher.forget_warm(run_id))
+        self.tell(lambda life: life.runtime.dispatcher.forget_warm(run_id))
 
     def join(self) -> None:
         """Take runs from now on."""
-        self._tell(lambda life: self._join(life, self.settings.runs_max))
+        if self.puller is not None:
+            self.puller.join()
+        self.tell(lambda life: self._join(life, self.settings.runs_max))
 
     def leave(self) -> None:
         """Take no more runs; those that are here go on under their claims."""
-        self._tell(lambda life: self._join(life, 0))
+        if self.puller is not None:
+            self.puller.leave()
+        self.tell(lambda life: self._join(life, 0))
 
     def _join(self, life: ServerLife, slots: int) -> None:
         life.runtime.dispatcher.join(
@@ -305,11 +276,11 @@ class SimLink:
             try:
                 entries = await life.runtime.runs.submit(run_id, commands)
             except AikiError as error:
-                self._reply(life, answer, error=error)
+                self.reply(life, answer, error=error)
                 return
             if life.node.alive:
                 self._check_written(run_id, commands, entries)
-                self._reply(life, answer, entries)
+                self.reply(life, answer, entries)
 
         life.serve(carry_out)
 
@@ -322,19 +293,20 @@ class SimLink:
             try:
                 await life.runtime.runs.do(run_id, e.UnparkRun())
             except AikiError as error:
-                self._reply(life, answer, error=error)
+                self.reply(life, answer, error=error)
                 return
-            self._reply(life, answer)
+            self.reply(life, answer)
 
         life.serve(carry_out)
 
-    def _reply(
+    def reply(
         self,
         life: ServerLife,
         answer: Answer,
         entries: tuple[e.Entry, ...] = (),
         error: AikiError | None = None,
     ) -> None:
+        """Answer, if the session is still there."""
         if life.node.alive and self.open_there:
             self.down.put(lambda: answer.give(entries, error))
 
@@ -366,13 +338,23 @@ class SimLink:
         if self.life.node.alive and self.open_there:
             self._check_durable("dispatched", run_id, entries)
             assignment = Assignment(run_id, claim, entries)
-            self._hand(f"{short(run_id)} assigned", lambda: self.inbox.assign(assignment))
+            self._hand(f"{short(run_id)} assigned", lambda: self._take(assignment))
 
     def push(self, run_id: str, entries: tuple[e.Entry, ...]) -> None:
         """Tell the worker what happened to a run."""
         if self.life.node.alive and self.open_there:
             self._check_durable("pushed", run_id, entries)
-            self._hand(f"{short(run_id)} pushed", lambda: self.inbox.push(run_id, entries))
+            self._hand(f"{short(run_id)} pushed", lambda: self._hear(run_id, entries))
+
+    def _take(self, assignment: Assignment) -> None:
+        if self.puller is not None:
+            self.puller.assigned(assignment)
+        self.inbox.assign(assignment)
+
+    def _hear(self, run_id: str, entries: tuple[e.Entry, ...]) -> None:
+        if self.puller is not None:
+            self.puller.heard(run_id, entries)
+        self.inbox.push(run_id, entries)
 
     def _hand(self, what: str, act: Callable[[], None]) -> None:
         def arrive() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import trio
 from attrs import define
@@ -60,7 +60,18 @@ class Nemesis:
             Fault.CLOCK_JUMP: self._jump,
             Fault.SERVER_STOP: self._stop_server,
             Fault.POISON: self._poison,
+            Fault.QUEUE_LOSS: lambda nursery: self._trouble_queue(nursery, "lose"),
+            Fault.QUEUE_DISORDER: lambda nursery: self._trouble_queue(nursery, "disorder"),
+            Fault.QUEUE_DOWN: lambda nursery: self._trouble_queue(nursery, "fail"),
         }
+
+    def _trouble_queue(
+        self, nursery: trio.Nursery, how: Literal["lose", "disorder", "fail"]
+    ) -> None:
+        queue = self.cluster.queue
+        if queue is not None:
+            acts = {"lose": queue.lose, "disorder": queue.disorder, "fail": queue.fail}
+            nursery.start_soon(acts[how], self.rng)
 
     def _workers(self) -> list[WorkerLife]:
         return [life for life in self.cluster.workers if life is not None]

@@ -31,12 +31,24 @@ class Fault(StrEnum):
     CLOCK_JUMP = "clock-jump"
     SERVER_STOP = "server-stop"
     POISON = "poison"
+    QUEUE_LOSS = "queue-loss"
+    QUEUE_DISORDER = "queue-disorder"
+    QUEUE_DOWN = "queue-down"
 
 
 ALL_FAULTS: Final = tuple(Fault)
 
-LATER: Final[tuple[Fault, ...]] = (Fault.SERVER_STOP, Fault.POISON)
+LATER: Final[tuple[Fault, ...]] = (
+    Fault.SERVER_STOP,
+    Fault.POISON,
+    Fault.QUEUE_LOSS,
+    Fault.QUEUE_DISORDER,
+    Fault.QUEUE_DOWN,
+)
 """Drawn apart from the others, which were there before: a seed goes on meaning what it meant."""
+
+DRAWING: Final = 2
+"""How options are drawn from a seed: 1 knows neither what is in `LATER` nor a queue."""
 
 
 @frozen(kw_only=True)
@@ -59,6 +71,7 @@ class SimOptions:
         grace_s: how long a session outlives its connection.
         skew_s: how far the clock of a server may be from the time of the simulation.
         rollback_max: commits that a crash of the server may lose, if `LOST_COMMITS` is on.
+        queue: whether a Redis carries ready runs to the workers; needs the extra `redis`.
 
     """
 
@@ -77,6 +90,7 @@ class SimOptions:
     grace_s: float = 5.0
     skew_s: float = 0.0
     rollback_max: int = 3
+    queue: bool = False
 
     def as_code(self) -> str:
         """Return the call that makes equal options; what is as by default is left out."""
@@ -89,20 +103,24 @@ class SimOptions:
         return f"SimOptions({', '.join(f'{name}={text}' for name, text in code.items())})"
 
     @classmethod
-    def drawn(cls, seed: int | str, *, lose_commits: bool = True) -> SimOptions:
+    def drawn(cls, seed: int | str, *, own: bool = False, drawing: int = DRAWING) -> SimOptions:
         """Draw options from a seed.
 
         Args:
             seed: what they are drawn from.
-            lose_commits: whether the database may lose what was acknowledged.
+            own: for a workload of one's own, which meets no database that loses what was
+                acknowledged, and no Redis.
+            drawing: 1 draws as once; for seeds that were kept then.
+
         """
         rng = random.Random(f"{seed}/options")  # noqa: S311  (determinism is the point)
         share = rng.choice([0.0, 0.15, 0.3, 0.3, 0.6, 1.0])
         later = random.Random(f"{seed}/later options")  # noqa: S311  (as above)
         first: list[Fault] = [fault for fault in ALL_FAULTS if fault not in LATER]
         faults = tuple(fault for fault in first if rng.random() < share)
-        faults += tuple(fault for fault in LATER if later.random() < share)
-        if not lose_commits:
+        if drawing > 1:
+            faults += tuple(fault for fault in LATER if later.random() < share)
+        if own:
             faults = tuple(fault for fault in faults if fault is not Fault.LOST_COMMITS)
         return cls(
             workers=rng.choice([1, 2, 2, 3, 4]),
@@ -119,4 +137,5 @@ class SimOptions:
             grace_s=rng.choice([0.5, 5.0, 15.0]),
             skew_s=rng.choice([0.0, 0.0, 0.5, 300.0]),
             rollback_max=rng.randint(1, 5),
+            queue=drawing > 1 and not own and later.random() < 0.5,
         )

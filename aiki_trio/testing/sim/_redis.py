@@ -58,6 +58,7 @@ class SimRedis:
         rng: decides what misbehaves.
         manners: how.
         refuses: why every write is refused; None: none is.
+        on_added: told of each run that a message is added for.
         life: rises whenever all connections are cut.
         changed: set, and made anew, whenever somebody may find something.
 
@@ -66,6 +67,7 @@ class SimRedis:
     rng: random.Random
     manners: Manners = field(factory=Manners)
     refuses: Trouble | None = None
+    on_added: Callable[[str], None] = field(default=lambda _run_id: None)
     life: int = field(default=1, init=False)
     changed: trio.Event = field(factory=trio.Event, init=False)
     _streams: dict[str, Stream] = field(factory=lambda: dict[str, Stream](), init=False)
@@ -153,6 +155,7 @@ class SimRedis:
         key, _maxlen, _exactly, most, _any_id, *pairs = words
         stream = self._streams.setdefault(key, Stream())
         manners, rng = self.manners, self.rng
+        self.on_added(dict(zip(pairs[::2], pairs[1::2], strict=True)).get("run", ""))
         entry = self._append(stream, pairs)
         if rng.random() < manners.doubled:
             self._append(stream, pairs)

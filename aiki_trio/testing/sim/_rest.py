@@ -20,13 +20,14 @@ STRANGERS: Final = "strangers"
 """A namespace in which nothing is ever started."""
 
 
-def leftovers(runtime: Runtime, slots: int) -> Iterator[tuple[str, str]]:
+def leftovers(runtime: Runtime, slots: int, published: int) -> Iterator[tuple[str, str]]:
     """P9: memory is bounded, for nothing is kept of runs that have ended."""
     matcher = runtime.dispatcher.matcher
     held = {
         "run actors": runtime.runs.active,
         "timers": len(runtime.timers),
         "queued runs": len(matcher.queue),
+        "published runs": published,
         "broken claims": len(runtime.dispatcher.broken),
     }
     for what, number in held.items():

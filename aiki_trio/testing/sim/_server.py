@@ -16,6 +16,8 @@ import trio
 from attrs import define, field
 
 from aiki_actors.engine import EngineLimits
+from aiki_actors.kernel import ActorSystem, ChildSpec
+from aiki_actors.queue import Loop, LoopActor
 from aiki_actors.server import KeeperSettings, ServerClientPort, TimerSettings
 from aiki_actors.worker import WorkerSettings
 from aiki_trio._runtime import Runtime, running
@@ -58,12 +60,21 @@ class SimClock:
 class WorkerlessRuntime(Runtime):
     """A server: its registry says what may be started, and its workers are elsewhere."""
 
+    publisher: Loop | None = field(default=None, init=False)
+    """Puts ready runs into a queue; None: there is none."""
     _ports: dict[str, ServerClientPort] = field(
         factory=lambda: dict[str, ServerClientPort](), init=False
     )
 
     def start_worker(self) -> None:
         """Start none."""
+
+    def start(self, system: ActorSystem) -> None:
+        """Start what works on top of storage, hub and runs, and what publishes."""
+        Runtime.start(self, system)
+        publisher = self.publisher
+        if publisher is not None:
+            system.root.start_child(ChildSpec("publisher", lambda: LoopActor(publisher)))
 
     def port_for(self, namespace: str) -> ServerClientPort:
         """Return what a client of a namespace speaks to, the same one every time."""

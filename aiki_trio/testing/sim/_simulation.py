@@ -202,7 +202,8 @@ class Simulation:
             # What is still owed between runs is delivered by the second sweep after this.
             await trio.sleep(4 * options.sweep_s + 2.0)
             server = await cluster.present()
-            self.problems += leftovers(server.runtime, options.slots)
+            published = 0 if cluster.queue is None else cluster.queue.published
+            self.problems += leftovers(server.runtime, options.slots, published)
         if patience.cancelled_caught:
             self.problems.append(("P1", f"not at rest {options.liveness_s:g} s after all faults"))
         with trio.CancelScope(shield=True):
@@ -283,7 +284,7 @@ def simulate(
         workload: what happens in it; default: random programs, which use every feature.
         workflows: what the workload starts.
         options: what it is like; default: drawn from the seed, and a workload of one's own meets
-            no database that loses what was acknowledged (`Fault.LOST_COMMITS`).
+            no database that loses what was acknowledged (`Fault.LOST_COMMITS`), and no queue.
         kept: lines of the trace that a failure shows.
 
     Raises:
@@ -292,7 +293,7 @@ def simulate(
     """
     given = tuple(workflows)
     line = replay_line(seed, workload, given, options)
-    options = options or SimOptions.drawn(seed, lose_commits=workload is None)
+    options = options or SimOptions.drawn(seed, own=workload is not None)
     sim = Simulation(seed, options, given if workload is not None else (program,))
     sim.trace = sim.disk.trace = Trace(kept)
     seconds = 0.0

@@ -8,12 +8,13 @@ a while, when a server is there.
 from __future__ import annotations
 
 import random
-from typing import Final
+from typing import Final, Never
 
 import trio
 from attrs import define, field
 
 from aiki_actors.kernel import ActorSystem, ChildSpec, Strategy, SupervisorSpec, open_system
+from aiki_actors.queue import Loop, LoopActor
 from aiki_actors.worker import Subscriber, WorkerHooks, WorkerSettings, executors_spec
 from aiki_sdk import Clock, Ids, Rng, WorkflowRegistry
 
@@ -29,6 +30,7 @@ class WorkerLife:
     """A worker that runs, or has ended.
 
     Attributes:
+        puller: takes runs from a queue; None: there is none.
         over: set when it is to end.
         stopped: set when nothing of it runs any more.
 
@@ -43,6 +45,7 @@ class WorkerLife:
     hooks: WorkerHooks
     restarts: random.Random
     link: SimLink = field(init=False)
+    puller: Loop | None = field(default=None, init=False)
     over: trio.Event = field(factory=trio.Event, init=False)
     stopped: trio.Event = field(factory=trio.Event, init=False)
     _system: ActorSystem | None = field(default=None, init=False)
@@ -79,20 +82,25 @@ class WorkerLife:
                 self.clock,
                 self.ids,
                 self.rng,
-                "executors",
+                "executors" if self.puller is None else "worker/executors",
                 self.hooks,
             )
             self.link.inbox = made
             return made
 
-        return SupervisorSpec(
-            id=self.node.name,
+        puller = self.puller
+        worker = SupervisorSpec(
+            id=self.node.name if puller is None else "worker",
             strategy=Strategy.ONE_FOR_ALL,
             children=(
                 executors_spec(self.settings),
                 ChildSpec("subscriber", subscriber, shutdown_s=self.grace_s),
             ),
         )
+        if puller is None:
+            return worker
+        pulls: ChildSpec[Never] = ChildSpec("puller", lambda: LoopActor(puller))
+        return SupervisorSpec(id=self.node.name, children=(worker, pulls))
 
     def _check_stop(self) -> None:
         """P12: a stop that nothing came in between of has ended in time."""
