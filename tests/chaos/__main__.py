@@ -25,7 +25,7 @@ from typing import Final
 
 VARIABLE: Final = "AIKI_FAULT"
 ROUND_S: Final = 20.0
-PARTS: Final = ("scripted", "trouble", "random", "cluster")
+PARTS: Final = ("scripted", "trouble", "random", "cluster", "points")
 USUAL: Final = ("scripted", "trouble", "random")
 
 
@@ -66,6 +66,8 @@ def main(arguments: Sequence[str]) -> int:
             seconds = min(ROUND_S, left_s)
             number += 1
             yield Named(f"random {number}", partial(random_round, seconds=seconds))
+        if "points" in parts:
+            yield from cluster.scripted(workers=given.workers)
         if "cluster" in parts:
             left_s = max(5.0, until - time.monotonic())
             yield cluster.rounds(left_s, postgres=given.postgres, workers=given.workers)

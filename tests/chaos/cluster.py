@@ -3,6 +3,9 @@
 `python -m tests.chaos --only cluster [--postgres]`. Every 0.2 to 3 s a process is chosen
 and killed, frozen for a while, or told to end, and started again; then all is left alone, must come
 to rest, and is checked from the database.
+
+`python -m tests.chaos --only points`. At each fault point that is passed on the one side or the
+other a process kills itself once, by script.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from aiki_actors.faults import FAULT_POINTS, VARIABLE
 from aiki_trio.testing.cluster import LocalCluster, Managed
 
 from .processes import Child, spawn
@@ -26,16 +32,83 @@ from .worker_code import EFFECTS
 CODE: Final = "tests.chaos.worker_code"
 QUIET_S: Final = 60.0
 FROZEN_MAX_S: Final = 4.0
+STRUCK_S: Final = 60.0
+PASSING: Final = 2
+"""Which passing of a point kills."""
+
+ELSEWHERE: Final = frozenset(
+    {
+        "schema.migrating",
+        "retention.deleting",
+        "recovery.claims",
+        "recovery.notices",
+        "worker.stopping",
+        "run.released",
+    }
+)
+"""Points that are passed once in a process's life, or not at all under this load; the scripted part
+with one process strikes them."""
+
+ON_WORKER: Final = frozenset(
+    {
+        "run.assigned",
+        "run.replayed",
+        "run.parked",
+        "run.ended",
+        "task.begun",
+        "task.done",
+        "worker.replied",
+        "lease.renewed",
+    }
+)
+"""Points that a worker passes; the server passes the others."""
 
 
 def rounds(seconds: float, *, postgres: bool, workers: int) -> Named:
     """Make a scenario of this length."""
     name = "cluster" + " with PostgreSQL" * postgres
-    play = partial(_play, seconds=seconds, postgres=postgres, workers=workers)
+    disturb = partial(_disturb, seconds=seconds)
+    play = partial(_play, disturb=disturb, postgres=postgres, workers=workers)
     return Named(name, play)
 
 
-def _play(stage: Stage, *, seconds: float, postgres: bool, workers: int) -> Report:
+def scripted(*, workers: int) -> Iterator[Named]:
+    """Make the scenarios that kill at fault points: those of sessions, and all others."""
+    for name, embedded in (("session", False), ("other", True)):
+        struck = [
+            ("worker-1" if point.name in ON_WORKER else "server", point.name)
+            for point in FAULT_POINTS
+            if point.embedded is embedded and point.name not in ELSEWHERE
+        ]
+        disturb = partial(_strike_points, struck=struck)
+        play = partial(_play, disturb=disturb, postgres=False, workers=workers)
+        yield Named(f"cluster at {name} points", play)
+
+
+def _strike_points(stage: Stage, cluster: LocalCluster, struck: list[tuple[str, str]]) -> None:
+    """Let a process kill itself at each point, and start it again."""
+    for side, point in struck:
+        part = cluster.part(side)
+        usual = part.environment
+        part.kill()
+        part.environment = {**usual, VARIABLE: f"{point}:{PASSING}"}
+        part.start()
+        try:
+            code = part.wait(STRUCK_S)
+        except subprocess.TimeoutExpired:
+            stage.expect(False, f"{side} did not come to {point} within {STRUCK_S:g} s")
+            part.kill()
+        else:
+            stage.expect(code == -signal.SIGKILL, f"{side} ended at {point} with code {code}")
+        part.environment = usual
+        part.start()
+        part.wait_ready()
+    stage.notes.append("killed at " + ", ".join(point for _, point in struck))
+
+
+def _play(
+    stage: Stage, *, disturb: Callable[[Stage, LocalCluster], None], postgres: bool, workers: int
+) -> Report:
     data = stage.folder.path / "data"
     data.mkdir()
     with stage.folder.log.open("a") as log:
@@ -50,7 +123,7 @@ def _play(stage: Stage, *, seconds: float, postgres: bool, workers: int) -> Repo
         )
         with cluster:
             with _around(stage, "load", url=cluster.url) as client:
-                _disturb(stage, cluster, seconds)
+                disturb(stage, cluster)
                 code = client.poll()
                 stage.expect(code is None, f"the load ended by itself, with code {code}")
                 client.signal(signal.SIGTERM)

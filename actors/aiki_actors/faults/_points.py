@@ -21,8 +21,9 @@ class FaultPoint:
         name: `<part>.<moment>`, as it is given in `AIKI_FAULT`.
         codes: the kill points that it stands for.
         meaning: what has happened when the code comes here, and what has not.
-        embedded: whether an embedded runtime on SQLite comes here; the kill tests strike every such
-            point, and take it for a failure if their load does not reach it.
+        embedded: whether an embedded runtime on SQLite comes here; else only a server and workers
+            in processes of their own. The kill tests strike every point in the one or the other,
+            and take it for a failure if their load does not reach it.
 
     """
 
@@ -46,6 +47,12 @@ FAULT_POINTS: Final[tuple[FaultPoint, ...]] = (
     _P("worker.replied", "W6", "what a worker said is durable; it has not taken the answer in"),
     _P("run.parked", "W8", "a run's parking is durable; its worker has not taken that in"),
     _P("run.ended", "W9", "a run's outcome is durable; its executor has not stopped"),
+    _P(
+        "lease.renewed",
+        "W10",
+        "a worker was told that its lease goes on; nothing else of that message is done",
+        embedded=False,
+    ),
     _P("worker.stopping", "W11", "a worker takes no more runs; those it has were not given back"),
     _P("run.released", "W11", "a stopping worker is about to give a run's claim back"),
     # --- the server's side
@@ -58,6 +65,18 @@ FAULT_POINTS: Final[tuple[FaultPoint, ...]] = (
     _P("control.committed", "S2 S9", "a cancellation or the like is durable; no answer was given"),
     _P("notice.owed", "S3 S8 S9", "what a run owes another is durable; the other was not told"),
     _P("notice.told", "S4 S9", "another run was told what it is owed; that is not settled"),
+    _P(
+        "session.heard",
+        "W10",
+        "a worker's session was prolonged by a message; nothing that it says is done",
+        embedded=False,
+    ),
+    _P(
+        "session.answering",
+        "W6 W9",
+        "what a worker said is durable; the answer does not stand in its session yet",
+        embedded=False,
+    ),
     _P("run.freed", "S5", "a claim has ended; the run that is ready again stands in no queue"),
     _P("timer.taken", "S6", "due runs were taken out of the timers; none was woken"),
     _P("recovery.claims", "S5", "claims of lost workers were found; none was taken back"),

@@ -23,6 +23,7 @@ import trio
 from attrs import define, evolve, field
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_actors.kernel import ActorRef
 from aiki_actors.session import (
     CLAIM_ENDS,
@@ -169,6 +170,7 @@ class WorkerSession:
 
         """
         self._heard_at = self.sessions.monotonic()
+        fault_point("session.heard")
         for document in self.link.take(frame).messages:
             self.handle(codec.read_worker_message(document))
 
@@ -329,6 +331,7 @@ class WorkerSession:
 
     def answer(self, reply: SessionReply, entries: Entries) -> None:
         """Tell the outcome of a submission."""
+        fault_point("session.answering")
         self._pending -= 1
         if reply.claim is not None:
             self._note_ends(reply.run_id, reply.claim, entries)

@@ -25,6 +25,7 @@ import trio
 from attrs import define, field
 
 from aiki_actors import engine as e
+from aiki_actors.faults import fault_point
 from aiki_actors.session import (
     CloseCode,
     Connection,
@@ -381,6 +382,7 @@ class RemoteServer:
             self._wake_waiting()
         if taken.echo is not None:
             self.lease.answered(taken.echo)
+            fault_point("lease.renewed")
         for document in taken.messages:
             try:
                 message = codec.read_server_message(document)
