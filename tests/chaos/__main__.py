@@ -2,7 +2,7 @@
 
 First every fault point is struck once, by script, and each kind of trouble is met; the rest of the
 time goes to random kills under load. `--only cluster` does the like to a server and its workers, as
-processes of their own, on PostgreSQL if you say so.
+processes of their own, on PostgreSQL if you say so; `--only points` strikes their fault points.
 
 Prints a line for each scenario, and exits with 1 if a promise was broken. The seed does not replay
 a scenario to the microsecond, for processes are scheduled by the system; it repeats the choices.
