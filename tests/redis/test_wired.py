@@ -6,9 +6,11 @@ left in Redis.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,9 +116,9 @@ async def results(handles: Sequence[RunHandle[Any]]) -> list[Any]:
 
 
 @asynccontextmanager
-async def cluster(server: RedisServer, **changes: Any) -> AsyncGenerator[Cluster]:
+async def cluster(server: RedisServer | str, **changes: Any) -> AsyncGenerator[Cluster]:
     """Run a server on memory and Redis, with a client; its workers end with the block."""
-    redis = fast(server.url, **changes)
+    redis = fast(server if isinstance(server, str) else server.url, **changes)
     settings = RuntimeSettings(redis=redis, sessions=SessionLimits(beat_s=0.5), blocked_after=None)
     async with open_server("memory://", settings=settings) as runtime:
         bound = await runtime.serve(port=0)
@@ -350,6 +352,28 @@ async def test_an_embedded_runtime_hands_its_runs_out_through_redis_too(
         names = [child.name for child in runtime.tree().children]
         assert {"publisher", "updates"} <= set(names)
     assert effects == Counter(range(8))
+
+
+async def test_a_user_with_the_documented_rights_and_no_others_is_enough(
+    server: RedisServer,
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/use-redis.md").read_text()
+    rights = re.search(r"ACL `([^`]+)`", page)
+    assert rights is not None
+    granted = rights[1].split()
+    server.command(
+        "ACL", "SETUSER", "aiki", "on", ">secret", "resetkeys", "resetchannels", "-@all", *granted
+    )
+    url = f"redis://aiki:secret@127.0.0.1:{server.port}/0"
+    async with cluster(url, tidy_every_s=0.05) as c:
+        await c.worker()
+        assert await results(await c.start(errand, 5)) == list(range(5))
+        server.command("FLUSHALL")
+        assert await results(await c.start(errand, 5, 5)) == list(range(5, 10))
+        await settled(server, STREAM)
+        assert not c.runtime.problems()
+        said = server.command("ACL", "LOG")
+        assert said.startswith(b"*0"), said
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "redis://", "localhost:6379"])
