@@ -27,7 +27,7 @@ from .plan import make_plan
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_S: Final = 240.0
-PACE: Final = 5.0
+PACE: Final = 12.0
 """Customers take so many times as long as in one process, for there is more to kill."""
 LOOK_EVERY_S: Final = 0.02
 """How often the parent looks how far the work is: the log is a file of other processes."""
@@ -40,7 +40,7 @@ class ClusterDemo:
     Attributes:
         workers: how many worker processes.
         postgres: whether PostgreSQL keeps the runs, and is killed too.
-        redis: whether a Redis runs beside, and is killed too; nothing of Aiki uses it yet.
+        redis: whether workers pull from a Redis, which is killed too.
         folder: where data is kept.
         tell: is given what happens, line by line.
         log: is given every line of every process, under the name of its part.

@@ -1,6 +1,6 @@
 """Chaos in a cluster: a server, workers and what they stand on, killed and frozen under load.
 
-`python -m tests.chaos --only cluster [--postgres]`. Every 0.2 to 3 s a process is chosen
+`python -m tests.chaos --only cluster [--postgres] [--redis]`. Every 0.2 to 3 s a process is chosen
 and killed, frozen for a while, or told to end, and started again; then all is left alone, must come
 to rest, and is checked from the database.
 
@@ -59,29 +59,35 @@ ON_WORKER: Final = frozenset(
         "task.done",
         "worker.replied",
         "lease.renewed",
+        "message.delivered",
+        "message.held",
+        "message.done",
     }
 )
 """Points that a worker passes; the server passes the others."""
 
 
-def rounds(seconds: float, *, postgres: bool, workers: int) -> Named:
+def rounds(seconds: float, *, postgres: bool, redis: bool, workers: int) -> Named:
     """Make a scenario of this length."""
-    name = "cluster" + " with PostgreSQL" * postgres
+    name = "cluster" + " with PostgreSQL" * postgres + " with Redis" * redis
     disturb = partial(_disturb, seconds=seconds)
-    play = partial(_play, disturb=disturb, postgres=postgres, workers=workers)
+    play = partial(_play, disturb=disturb, postgres=postgres, redis=redis, workers=workers)
     return Named(name, play)
 
 
 def scripted(*, workers: int) -> Iterator[Named]:
-    """Make the scenarios that kill at fault points: those of sessions, and all others."""
-    for name, embedded in (("session", False), ("other", True)):
+    """Make the scenarios that kill at fault points: those that only a cluster has, and all others.
+
+    Redis carries the runs in the first.
+    """
+    for name, embedded in (("its own", False), ("other", True)):
         struck = [
             ("worker-1" if point.name in ON_WORKER else "server", point.name)
             for point in FAULT_POINTS
             if point.embedded is embedded and point.name not in ELSEWHERE
         ]
         disturb = partial(_strike_points, struck=struck)
-        play = partial(_play, disturb=disturb, postgres=False, workers=workers)
+        play = partial(_play, disturb=disturb, postgres=False, redis=not embedded, workers=workers)
         yield Named(f"cluster at {name} points", play)
 
 
@@ -107,7 +113,12 @@ def _strike_points(stage: Stage, cluster: LocalCluster, struck: list[tuple[str, 
 
 
 def _play(
-    stage: Stage, *, disturb: Callable[[Stage, LocalCluster], None], postgres: bool, workers: int
+    stage: Stage,
+    *,
+    disturb: Callable[[Stage, LocalCluster], None],
+    postgres: bool,
+    redis: bool,
+    workers: int,
 ) -> Report:
     data = stage.folder.path / "data"
     data.mkdir()
@@ -116,6 +127,7 @@ def _play(
             CODE,
             count=workers,
             postgres=postgres,
+            redis=redis,
             folder=data,
             environment={EFFECTS: str(stage.folder.effects), **_python()},
             worker_flags=("--shutdown-grace-s", "2", "--runs-max", "8"),

@@ -9,7 +9,8 @@ meant to run is ```text. A comment on the line above a block changes how it runs
 - `<!-- raises: ErrorName -->`: it ends with this error, and fails if it does not;
 - `<!-- file: orders.py -->`: it is saved under this name, and imported from there.
 
-A page that reads `os.environ["DATABASE_URL"]` has a PostgreSQL database of its own there.
+A page that reads `os.environ["DATABASE_URL"]` has a PostgreSQL database of its own there, and one
+that reads `os.environ["REDIS_URL"]` a Redis.
 
 A block may `await` at its top level: it then runs under Trio. Functions named `test_…` are run with
 pytest after the page's last block. Warnings are errors.
@@ -21,6 +22,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ from tests.docs._commands import commands_of, complaint
 from tests.docs._markdown import ROOT, Block, all_pages, blocks_of, name_of, pages
 from tests.docs._page import COMPLETE, Unit
 from tests.servers.postgres import shared_server
+from tests.servers.redis import RedisServer, binaries
 
 PAGE_TIMEOUT_S = 50  # Under pytest's faulthandler_timeout, so that the page's own output is shown.
 RUNNER = Path(__file__).with_name("_page.py")
@@ -83,15 +86,31 @@ def postgres_for(units: list[Unit]) -> dict[str, str]:
     return {"DATABASE_URL": server.url(server.create_database())}
 
 
+def redis_for(units: list[Unit], folder: Path, stack: ExitStack) -> dict[str, str]:
+    """Give a page that asks for `REDIS_URL` a Redis of its own, until the stack is left."""
+    if not any('environ["REDIS_URL"]' in unit["text"] for unit in units):
+        return {}
+    server = stack.enter_context(RedisServer(folder, binaries()[0]))
+    return {"REDIS_URL": server.url}
+
+
 def run_page(page: str, units: list[Unit], folder: Path) -> subprocess.CompletedProcess[str]:
     """Execute a page in a process and a folder of its own."""
     wanted = postgres_for(units)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIKI_")}
+    with ExitStack() as stack:
+        wanted |= redis_for(units, folder, stack)
+        return _run(page, units, folder, {**inherited, **wanted})
+
+
+def _run(
+    page: str, units: list[Unit], folder: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", str(RUNNER)],
         input=json.dumps({"page": page, "units": units}),
         cwd=folder,
-        env={**inherited, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", **wanted},
+        env={**environment, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

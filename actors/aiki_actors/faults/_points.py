@@ -39,6 +39,18 @@ FAULT_POINTS: Final[tuple[FaultPoint, ...]] = (
     # --- the worker's side
     _P("queue.offered", "W1", "a slot is taken for a run that becomes ready; it is not claimed"),
     _P("queue.popped", "W1", "a run was taken from the queue for a worker; it is not claimed"),
+    _P(
+        "message.delivered",
+        "W1",
+        "a worker was given a run's message by Redis; it has not asked for the claim",
+        embedded=False,
+    ),
+    _P(
+        "message.held",
+        "W2",
+        "a worker knows that it has the claim of a message's run; the message is not noted",
+        embedded=False,
+    ),
     _P("claim.committed", "W2", "a claim is durable; its worker was not told"),
     _P("run.assigned", "W3", "a worker was told of its claim; the workflow's code has not begun"),
     _P("run.replayed", "W7", "a recorded result is about to be given to the code"),
@@ -47,6 +59,12 @@ FAULT_POINTS: Final[tuple[FaultPoint, ...]] = (
     _P("worker.replied", "W6", "what a worker said is durable; it has not taken the answer in"),
     _P("run.parked", "W8", "a run's parking is durable; its worker has not taken that in"),
     _P("run.ended", "W9", "a run's outcome is durable; its executor has not stopped"),
+    _P(
+        "message.done",
+        "W9",
+        "runs ended or parked here; their messages are not acknowledged",
+        embedded=False,
+    ),
     _P(
         "lease.renewed",
         "W10",
@@ -60,6 +78,13 @@ FAULT_POINTS: Final[tuple[FaultPoint, ...]] = (
     _P("commit.begun", "S1", "a batch is written; it is not committed"),
     _P("commit.done", "S2 S3", "a batch is committed; nobody was told"),
     _P("run.committed", "S3 S7 S8", "a run's entries are durable; nobody was answered or woken"),
+    _P("message.due", "S3", "a ready run is about to be published in Redis", embedded=False),
+    _P(
+        "message.published",
+        "S4",
+        "a ready run's message stands in Redis; the server has not noted that",
+        embedded=False,
+    ),
     _P("start.committed", "S2", "a start is durable; the client has no answer"),
     _P("event.committed", "S2 S7", "an event is durable; the sender has no answer"),
     _P("control.committed", "S2 S9", "a cancellation or the like is durable; no answer was given"),

@@ -24,6 +24,7 @@ from typing import Final, Protocol
 import trio
 from attrs import define, field
 
+from aiki_actors.faults import fault_point
 from aiki_actors.queue._redis_settings import RedisSettings
 from aiki_actors.queue._served import Served
 from aiki_sdk import Clock, Rng
@@ -341,6 +342,7 @@ class Consumer:
     async def _ask(self, hint: _Hint) -> None:
         """Claim a message's run, or stall it if the message is poison."""
         message, run_id = hint.message, hint.message.run_id
+        fault_point("message.delivered")
         try:
             if message.deliveries > self.settings.deliveries_max:
                 answer = await self._ask_to_stall(message)
@@ -353,6 +355,7 @@ class Consumer:
         place = (message.stream, message.id)
         match answer:
             case ClaimAnswer.HELD if early is None:
+                fault_point("message.held")
                 self._house.held[run_id] = message
             case ClaimAnswer.HELD:
                 if early:

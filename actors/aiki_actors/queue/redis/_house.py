@@ -15,6 +15,7 @@ from functools import partial
 import trio
 from attrs import define, field
 
+from aiki_actors.faults import fault_point
 from aiki_actors.queue._redis_settings import RedisSettings
 from aiki_sdk import Rng
 
@@ -114,6 +115,7 @@ class House:
 
     async def _acknowledge(self, connection: Connection) -> None:
         done = list(self._acks)[: self.settings.batch]
+        fault_point("message.done")
         await connection.work(lambda wire: acknowledge(wire, done))
         for place in done:
             self._acks.pop(place, None)

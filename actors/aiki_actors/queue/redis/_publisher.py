@@ -20,6 +20,7 @@ from typing import Final
 import trio
 from attrs import define, field, frozen
 
+from aiki_actors.faults import fault_point
 from aiki_actors.queue._redis_settings import RedisSettings
 from aiki_actors.queue._served import key_of
 from aiki_actors.storage import ReadyRun
@@ -301,7 +302,11 @@ class Publisher:
             list(self._withdrawn)[: self.settings.batch],
             list(self._bad_streams),
         )
+        if trip.plans:
+            fault_point("message.due")
         sent = await connection.work(trip.make)
+        if trip.plans:
+            fault_point("message.published")
         if tick:
             self._tick_s = now_s + self.settings.tick_s
         for message in trip.withdrawn:
