@@ -40,6 +40,8 @@ PACKAGES = ("aiki_actors", "aiki_gateway", "aiki_sdk", "aiki_trio")
 PUBLIC = ("aiki_sdk", "aiki_trio")
 """The packages whose names are promised; the others serve them."""
 SUPPORTED = ("3.11", "3.12", "3.13")
+ON_ONE_PYTHON = ("docs", "examples", "gateway", "postgres", "redis", "sim", "typing")
+"""Folders of tests that in CI the oldest interpreter alone runs."""
 
 
 def _runs(version: str) -> bool:
@@ -106,10 +108,15 @@ def cluster(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the test suite; arguments go to pytest (`nox -s tests-3.12 -- tests/unit -k tidy`).
 
-    Without arguments, on all cores: a file's tests stay together, for they may share a server.
+    Without arguments, on all cores: a file's tests stay together, for they may share a server. In
+    CI the oldest interpreter runs everything, and the newest what depends on the interpreter: not
+    the slow tests, which are about processes and servers, nor the documentation.
     """
     _install(session)
-    arguments = session.posargs or ["--numprocesses", "auto", "--dist", "loadfile"]
+    arguments = list(session.posargs) or ["--numprocesses", "auto", "--dist", "loadfile"]
+    if os.environ.get("CI") and not session.posargs and session.python != _test_interpreters()[0]:
+        arguments += ["-m", "not slow", *(f"--ignore=tests/{name}" for name in ON_ONE_PYTHON)]
+        session.env["HYPOTHESIS_PROFILE"] = "quick"
     session.run("python", "-m", "pytest", *arguments)
 
 

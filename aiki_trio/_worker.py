@@ -142,21 +142,20 @@ class Worker:
             rng: where chance (jitter) comes from.
             hooks: what stands around every task; for tests.
             dial: opens the socket to the server, instead of a websocket to the client's URL.
-            redis_url: pulls runs from the Redis Streams of the server, which has to use the same
-                Redis; while that fails they come over the session. Needs the extra `redis`.
+            redis_url: the server's Redis, to pull runs from; while that fails they come over the
+                session. Needs the extra `redis`.
             redis: everything else about Redis; `redis_url` goes before its address.
 
         Raises:
             InvalidRequest: an argument is not valid; naming it, its value and the fix.
             DuplicateName: two workflows have one name and version.
-            ModuleNotFoundError: Redis is to be used and the extra is not installed.
+            ModuleNotFoundError: Redis is to be used without the extra.
 
         """
         server = _checked_client(client, dial)
         self._registry = _checked_workflows(workflows)
         if max_runs < 1:
-            message = f"max_runs={max_runs!r} is not valid: pass 1 or more"
-            raise InvalidRequest(message)
+            raise InvalidRequest(f"max_runs={max_runs!r} is not valid: pass 1 or more")
         self._settings = evolve(
             settings or WorkerSettings(),
             runs_max=max_runs,

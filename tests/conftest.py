@@ -14,6 +14,7 @@ from hypothesis import settings
 
 # Wall time says nothing about a property on a busy machine, so there is no deadline per example.
 settings.register_profile("dev", max_examples=50, deadline=None, print_blob=True)
+settings.register_profile("quick", max_examples=15, deadline=None, print_blob=True)
 settings.register_profile("ci", max_examples=60, deadline=None, print_blob=True)
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev")
