@@ -134,8 +134,7 @@ class Worker:
             pools: which pools it serves.
             max_runs: runs executed at the same time.
             grace_period: seconds or a timedelta that running tasks have to end at a stop.
-            settings: everything else that a worker may be told; `pools`, `max_runs` and
-                `grace_period` go before it.
+            settings: everything else; `pools`, `max_runs` and `grace_period` go before it.
             codec: opens and seals payloads, as the clients' codec does.
             clock: wall and monotonic time. Default: the machine's.
             ids: where ids come from.
