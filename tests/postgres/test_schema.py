@@ -70,6 +70,31 @@ async def test_servers_that_migrate_at_once_take_turns(empty: str) -> None:
     assert sorted(found) == [(0, NEWEST), *[(NEWEST, NEWEST)] * 4]
 
 
+async def test_of_servers_that_open_an_empty_database_at_once_one_owns_it(empty: str) -> None:
+    """They migrate in turn; then one is served, and the others are told by whom it is held."""
+    settings = attrs.evolve(QUICK, migrate=True)
+    owned, refused = trio.Event(), list[str]()
+
+    async def serve() -> None:
+        try:
+            async with open_postgres(empty, settings) as storage:
+                assert not owned.is_set()
+                owned.set()
+                assert await storage.append([create("run_1")]) == [OK]
+                with trio.fail_after(30):
+                    while len(refused) < 3:  # noqa: ASYNC110  # each of the others appends
+                        await trio.sleep(0.01)
+                assert await storage.append([add("run_1", 2)]) == [OK]
+        except StorageLocked as error:
+            refused.append(str(error))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(serve)
+    assert all("in use by another server" in told for told in refused)
+    assert await postgres_schema_version(empty) == (NEWEST, NEWEST)
+
+
 async def test_a_migration_may_take_longer_than_any_statement(empty: str) -> None:
     settings = attrs.evolve(QUICK, statement_timeout_s=0.1, reply_margin_s=0.1)
     lock = f"SELECT pg_advisory_lock({MIGRATION_LOCK}, {lock_key(settings.schema)})"
@@ -189,7 +214,9 @@ async def test_every_server_that_is_installed_here_will_do(folder: Path) -> None
 
 async def test_a_second_server_is_refused_and_told_who_owns_the_database(url: str) -> None:
     async with open_postgres(url, QUICK) as storage:
-        with pytest.raises(StorageLocked, match=r"in use by another server \(process \d+ from"):
+        with pytest.raises(
+            StorageLocked, match=r"in use by another server \(on 127\.0\.0\.1:\d+, backend \d+"
+        ):
             async with open_postgres(url, QUICK):
                 pass
         async with open_postgres_reader(url, QUICK) as reader:
