@@ -6,7 +6,7 @@ acknowledgements and resumption, one process gets for free.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NoReturn
 
 import trio
@@ -31,6 +31,8 @@ class LocalSession:
     worker: WorkerInbox = field(init=False)
     joined: bool = field(default=False, init=False)
     """Whether the worker takes runs."""
+    ended: Callable[[str], None] | None = field(default=None, init=False)
+    """Told of each run whose claim by this worker has ended."""
     _cut: bool = field(default=False, init=False)
 
     def cut(self) -> None:
@@ -82,7 +84,7 @@ class LocalSession:
     def _take(self, slots: int) -> None:
         serves = frozenset((workflow.name, workflow.version) for workflow in self.registry)
         self.dispatcher.join(
-            Session(self.worker_id, self),
+            Session(self.worker_id, self, self.ended),
             serves,
             frozenset(self.settings.pools),
             slots,

@@ -8,6 +8,7 @@
     ├─ sessions   of workers in other processes, once those are let in
     ├─ worker     subscriber, executors
     ├─ queue      hands ready runs out to workers
+    ├─ publisher  and puts them into Redis Streams, where that is used; `updates` go there too
     ├─ watchdog   reports code that blocks the loop
     └─ keeper     repeats what was forgotten; at start, the recovery after a crash
 
@@ -21,9 +22,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import random
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, Never, cast
 
 import trio
 from attrs import define, field
@@ -94,12 +95,19 @@ from aiki_sdk.protocol import Outcome
 from ._garbage import collecting_after
 from ._gateway_engine import RuntimeEngine
 from ._local_session import LocalSession
-from ._settings import RuntimeSettings
+from ._settings import RuntimeSettings, with_redis
 from ._storage_url import open_storage
 from ._watchdog import Watchdog, WatchdogActor
 
+if TYPE_CHECKING:
+    from ._redis import RedisQueue
+
 DRAIN_S: Final = 5.0
 """Added to the grace of running tasks before the worker's part of the tree is cut off."""
+
+
+def _nothing() -> None:
+    """Stand in for what is only there with Redis."""
 
 
 @define(eq=False)
@@ -128,6 +136,10 @@ class Runtime:
     system: ActorSystem = field(init=False)
     session: LocalSession | None = field(default=None, init=False)
     """The way to the runtime's own worker; None while it has none."""
+    redis: RedisQueue | None = field(default=None, init=False)
+    """What is published in Redis; None: it is not used."""
+    _serve_local: Callable[[], None] = field(default=_nothing, init=False)
+    """Has what pulls for the runtime's own worker pull for what is registered now."""
 
     def __attrs_post_init__(self) -> None:
         """Make the parts; the tree that runs them is made by `open_runtime`."""
@@ -146,6 +158,14 @@ class Runtime:
         )
         self.timers = Timers(self.storage, self.now, self._elapse, self.settings.timers)
         self.client = self.client_for(self.namespace)
+        if self.settings.redis is not None:
+            from ._redis import RedisQueue  # needs redis-py, an extra
+
+            self.redis = RedisQueue(self, self.settings.redis)
+
+    def problems(self) -> dict[str, str]:
+        """Say in words what does not work although the runtime does, by component."""
+        return {} if self.redis is None else self.redis.problems()
 
     def now(self) -> e.Micros:
         """Return the runtime's time."""
@@ -167,6 +187,7 @@ class Runtime:
             self.now,
             importlib.metadata.version("aiki-trio"),
             self.settings.on_divergence,
+            self.problems,
         )
 
     async def let_workers_in(self) -> None:
@@ -269,6 +290,9 @@ class Runtime:
         if blocked is not None:
             limit_s = blocked.total_seconds()
             system.root.start_child(ChildSpec("watchdog", lambda: WatchdogActor(Watchdog(limit_s))))
+        if self.redis is not None:
+            for spec in self.redis.specs():
+                system.root.start_child(spec)
         system.root.start_child(ChildSpec("queue", self._next_queue))
         self.keeper = self._make_keeper()
         system.root.start_child(ChildSpec("keeper", self._next_keeper))
@@ -325,6 +349,7 @@ class Runtime:
         session = self.session
         if session is not None and session.joined:
             session.join()
+            self._serve_local()
 
     def start_worker(self) -> None:
         """Start the worker, under a new id; the one before it, if there was any, has ended."""
@@ -360,11 +385,21 @@ class Runtime:
                 id="worker",
                 strategy=Strategy.ONE_FOR_ALL,
                 children=(
+                    *self._local_puller(session),
                     executors_spec(worker),
                     ChildSpec("subscriber", subscriber, shutdown_s=grace),
                 ),
             )
         )
+
+    def _local_puller(self, session: LocalSession) -> tuple[ChildSpec[Never], ...]:
+        """Describe what pulls from Redis for the runtime's own worker; nothing without Redis."""
+        if self.settings.redis is None:
+            return ()
+        from ._redis import local_puller  # needs redis-py, an extra
+
+        self._serve_local, spec = local_puller(self, self.settings.redis, session)
+        return (spec,)
 
 
 @asynccontextmanager
@@ -378,6 +413,7 @@ async def open_runtime(
     ids: Ids | None = None,
     rng: Rng | None = None,
     codec: PayloadCodec | None = None,
+    redis_url: str | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Run durable workflows in this process for as long as the block lasts.
 
@@ -391,13 +427,17 @@ async def open_runtime(
         rng: where chance (jitter) comes from.
         codec: encrypts or compresses payloads between the code and what stores them: the database
             never holds one that did not go through it. What it cannot open any more cannot be read.
+        redis_url: hands ready runs out through Redis Streams and publishes updates there; needs
+            the extra `redis`. `settings.redis` has everything else about it.
 
     Raises:
         DuplicateName: two workflows have one name and version.
+        InvalidRequest: `redis_url` is not the address of a Redis server.
+        ModuleNotFoundError: the extra for Redis or PostgreSQL is not installed.
         StorageError: the database cannot be used, or is in use.
 
     """
-    settings = settings or RuntimeSettings()
+    settings = with_redis(settings or RuntimeSettings(), redis_url)
     clock = clock or SystemClock()
     registry = WorkflowRegistry(workflows)
     chance = rng or SystemRng()

@@ -23,7 +23,7 @@ from aiki_sdk import (
 )
 
 from ._runtime import Runtime, running
-from ._settings import RuntimeSettings
+from ._settings import RuntimeSettings, with_redis
 from ._storage_url import open_storage
 
 
@@ -37,6 +37,7 @@ async def open_server(
     ids: Ids | None = None,
     rng: Rng | None = None,
     codec: PayloadCodec | None = None,
+    redis_url: str | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Orchestrate runs for workers in other processes for as long as the block lasts.
 
@@ -50,12 +51,16 @@ async def open_server(
         ids: where ids come from.
         rng: where chance (jitter) comes from.
         codec: for `runtime.client`: encrypts or compresses payloads, as the workers' codec does.
+        redis_url: hands ready runs out through Redis Streams and publishes updates there; needs
+            the extra `redis`. `settings.redis` has everything else about it.
 
     Raises:
+        InvalidRequest: `redis_url` is not the address of a Redis server.
+        ModuleNotFoundError: the extra for Redis or PostgreSQL is not installed.
         StorageError: the database cannot be used, or is in use.
 
     """
-    settings = settings or RuntimeSettings()
+    settings = with_redis(settings or RuntimeSettings(), redis_url)
     chance = rng or SystemRng()
     opening = open_storage(url, settings.sqlite, postgres=settings.postgres, rng=chance)
     async with (

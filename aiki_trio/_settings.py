@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Literal
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 
 from aiki_actors.engine import EngineLimits
+from aiki_actors.queue import RedisSettings, redis_settings
 from aiki_actors.server import KeeperSettings, TimerSettings
 from aiki_actors.session import SessionLimits
 from aiki_actors.storage import PostgresSettings, SqliteSettings
@@ -26,6 +27,7 @@ class RuntimeSettings:
         sessions: how workers in other processes are kept in touch with.
         sqlite: how a SQLite database is opened (durability above all).
         postgres: how a PostgreSQL database is used.
+        redis: how Redis is used to hand runs out and to publish updates; None: it is not.
         mailbox_max: messages that may wait for one run.
         write_max: changes that may wait for the storage actor; further ones wait for room.
         on_divergence: what becomes of a run whose code no longer fits its journal, where its
@@ -44,8 +46,19 @@ class RuntimeSettings:
     sqlite: SqliteSettings = Factory(SqliteSettings)
     postgres: PostgresSettings = Factory(PostgresSettings)
     sessions: SessionLimits = Factory(SessionLimits)
+    redis: RedisSettings | None = None
     mailbox_max: int = 256
     write_max: int = 10_000
     on_divergence: Literal["fail", "stall"] = "fail"
     collect_after: int | None = 50_000
     blocked_after: timedelta | None = timedelta(seconds=2)
+
+
+def with_redis(settings: RuntimeSettings, redis_url: str | None) -> RuntimeSettings:
+    """Return the settings with the address of Redis, if one is given.
+
+    Raises:
+        InvalidRequest: it is not the address of a Redis server.
+
+    """
+    return evolve(settings, redis=redis_settings(redis_url, settings.redis))

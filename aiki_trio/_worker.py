@@ -2,6 +2,7 @@
 
     worker (root supervisor)
     ├─ worker     subscriber, executors
+    ├─ puller     takes runs from Redis Streams, where that is used
     └─ session    one websocket to the server, for as long as the worker lives
 
 It needs no server extra. A stop (`stop()`, SIGTERM, SIGINT) takes no more runs, lets running tasks
@@ -18,7 +19,7 @@ import socket
 import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Never, Protocol, runtime_checkable
 
 import trio
 from attrs import evolve
@@ -32,6 +33,7 @@ from aiki_actors.kernel import (
     TreeNode,
     open_system,
 )
+from aiki_actors.queue import RedisSettings, redis_settings
 from aiki_actors.worker import (
     Dial,
     OpeningInbox,
@@ -121,6 +123,8 @@ class Worker:
         rng: Rng | None = None,
         hooks: WorkerHooks | None = None,
         dial: Dial | None = None,
+        redis_url: str | None = None,
+        redis: RedisSettings | None = None,
     ) -> None:
         """Make a worker; `run` starts it.
 
@@ -138,10 +142,14 @@ class Worker:
             rng: where chance (jitter) comes from.
             hooks: what stands around every task; for tests.
             dial: opens the socket to the server, instead of a websocket to the client's URL.
+            redis_url: pulls runs from the Redis Streams of the server, which has to use the same
+                Redis; while that fails they come over the session. Needs the extra `redis`.
+            redis: everything else about Redis; `redis_url` goes before its address.
 
         Raises:
             InvalidRequest: an argument is not valid; naming it, its value and the fix.
             DuplicateName: two workflows have one name and version.
+            ModuleNotFoundError: Redis is to be used and the extra is not installed.
 
         """
         server = _checked_client(client, dial)
@@ -164,18 +172,29 @@ class Worker:
         self._failure: AikiError | None = None
         self._system: ActorSystem | None = None
         self._remote = RemoteServer(
-            WorkerIdentity(
-                worker_id=f"{self._ids.worker_id()}@{host_name(socket.gethostname())}",
-                token=self._ids.claim_id(),
-                namespace=server.namespace,
-                release=importlib.metadata.version("aiki-trio"),
-            ),
+            self._identity(server.namespace),
             self._registry,
             self._settings.pools,
             self._settings.runs_max,
             self._clock.monotonic,
             sealed=codec is not None,
         )
+        self._pullers = self._make_pullers(redis_settings(redis_url, redis))
+
+    def _identity(self, namespace: str) -> WorkerIdentity:
+        return WorkerIdentity(
+            worker_id=f"{self._ids.worker_id()}@{host_name(socket.gethostname())}",
+            token=self._ids.claim_id(),
+            namespace=namespace,
+            release=importlib.metadata.version("aiki-trio"),
+        )
+
+    def _make_pullers(self, settings: RedisSettings | None) -> tuple[ChildSpec[Never], ...]:
+        if settings is None:
+            return ()
+        from ._redis import remote_puller  # needs redis-py, an extra
+
+        return (remote_puller(settings, self._remote, self._clock, self._rng),)
 
     @property
     def id(self) -> str:
@@ -300,6 +319,7 @@ class Worker:
                         ChildSpec("subscriber", self._subscriber, shutdown_s=grace_s),
                     ),
                 ),
+                *self._pullers,
                 ChildSpec(
                     "session",
                     partial(RemoteSession, self._remote, self._dial, self._rng, self._fail),

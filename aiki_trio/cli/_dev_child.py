@@ -91,6 +91,7 @@ async def _serve(settings: CliSettings, workflows: tuple[AnyWorkflow, ...], outp
             workflows=workflows,
             settings=runtime_settings(settings),
             namespace=settings.namespace,
+            redis_url=settings.redis_url,
         ) as runtime:
             await start_control(runtime, settings.database_path)
             async with trio.open_nursery() as printing:

@@ -37,7 +37,10 @@ async def serve(command: Command) -> ExitCode:
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, stop)
         async with open_server(
-            settings.database_url, settings=server_settings(settings), namespace=settings.namespace
+            settings.database_url,
+            settings=server_settings(settings),
+            namespace=settings.namespace,
+            redis_url=settings.redis_url,
         ) as runtime:
             bound = await bind(runtime, settings)
             command.output.note(f"serving {bound.url}")

@@ -66,6 +66,11 @@ class CliSettings:
     url: str | None = _setting(None, "the server to ask; unset: the database file itself")
     api_key: str | None = _setting(None, "the key that the server asks for", secret=True)
     database_url: str = _setting("sqlite:///aiki.db", "where runs are kept")
+    redis_url: str | None = _setting(
+        None,
+        "the Redis whose streams carry ready runs; unset: workers' sessions do",
+        of="server worker dev",
+    )
     host: str = _setting("127.0.0.1", "the address that the server listens on", of="server")
     port: int = _setting(9850, "the port that the server listens on", of="server")
     api_keys: str | None = _setting(

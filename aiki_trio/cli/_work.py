@@ -56,5 +56,6 @@ async def run_worker(settings: CliSettings, workflows: tuple[AnyWorkflow, ...]) 
             pools=settings.pool_names,
             max_runs=settings.runs_max,
             grace_period=settings.grace_s(STOP_GRACE_S),
+            redis_url=settings.redis_url,
         )
         await worker.run()

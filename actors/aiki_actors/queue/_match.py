@@ -4,8 +4,9 @@ Every method changes both sides and returns the assignments that follow, for the
 out. A slot is taken in the same step in which a run leaves the queue, so that there is nothing to
 undo between the two.
 
-Invariant: after every method no run stands in the queue that a free slot could serve. Therefore a
-run that becomes ready while a slot for it is free overtakes nobody.
+Invariant: after every method no run stands in the queue that a free slot could serve, those of
+workers that pull apart. Therefore a run that becomes ready while a slot for it is free overtakes
+nobody.
 """
 
 from __future__ import annotations
@@ -68,16 +69,22 @@ class Matcher:
         *,
         namespace: str = "default",
         held: int | None = None,
+        pulls: bool = False,
     ) -> list[Assignment]:
         """Make a worker known, or change what is known of it (see `Slots.register`)."""
         served = self.slots.register(
-            worker_id, serves, pools, slots, namespace=namespace, held=held
+            worker_id, serves, pools, slots, namespace=namespace, held=held, pulls=pulls
         )
         return self._match([served], now)
 
     def worker_left(self, worker_id: str) -> bool:
         """Forget a worker; what it holds is the caller's to queue again. False if not known."""
         return self.slots.unregister(worker_id)
+
+    def worker_pulls(self, worker_id: str, now: Micros, *, pulls: bool) -> list[Assignment]:
+        """Note whether a worker takes runs from a message queue by itself."""
+        served = self.slots.set_pulls(worker_id, pulls)
+        return [] if served is None or pulls else self._match([served], now)
 
     def slot_freed(self, worker_id: str, now: Micros) -> list[Assignment]:
         """Give a slot of a worker back, because a run of it ended, parked or was refused."""

@@ -1,7 +1,8 @@
 """What the connected workers can still take, and which parked runs they keep warm.
 
 Workers that serve the same are one *kind*; a fleet has many workers and few kinds. Each kind keeps
-a heap of its workers by free slots, so that the freest is found at once.
+a heap of its workers by free slots, so that the freest is found at once. A worker that *pulls*
+takes runs from a message queue by itself: it is handed only those that it keeps warm.
 
 Invariant: `0 <= held`; a worker is handed a run only while `held < slots`.
 """
@@ -29,11 +30,17 @@ class _Worker:
     kind: _Kind
     slots: int
     held: int
+    pulls: bool
     warm: dict[str, None] = Factory(lambda: dict[str, None]())
 
     @property
     def free(self) -> int:
         return max(0, self.slots - self.held)
+
+    @property
+    def open(self) -> int:
+        """How many more runs it may be handed that it does not keep warm."""
+        return 0 if self.pulls else self.free
 
 
 @define(eq=False)
@@ -46,10 +53,10 @@ class _Kind:
 
     def changed(self, worker: _Worker) -> None:
         """File a worker under its new number of free slots; the old entry is seen to be stale."""
-        if worker.free:
-            heappush(self._heap, (-worker.free, worker.order, worker))
+        if worker.open:
+            heappush(self._heap, (-worker.open, worker.order, worker))
         if len(self._heap) > 2 * len(self.workers) + _SLACK:
-            self._heap = [(-w.free, w.order, w) for w in self.workers.values() if w.free]
+            self._heap = [(-w.open, w.order, w) for w in self.workers.values() if w.open]
             heapify(self._heap)
 
     def freest(self) -> _Worker | None:
@@ -57,7 +64,7 @@ class _Kind:
         heap = self._heap
         while heap:
             rank, _, worker = heap[0]
-            if worker.free == -rank and self.workers.get(worker.id) is worker:
+            if worker.open == -rank and self.workers.get(worker.id) is worker:
                 return worker
             heappop(heap)
         return None
@@ -85,6 +92,7 @@ class Slots:
         *,
         namespace: str = "default",
         held: int | None = None,
+        pulls: bool = False,
     ) -> Served:
         """Make a worker known, or change what is known of it; returns what it serves.
 
@@ -95,6 +103,7 @@ class Slots:
             slots: runs that it can hold at once; 0 while it takes no more.
             namespace: the namespace that it belongs to.
             held: runs that it holds now; None: as before, or none if it is new.
+            pulls: it takes runs from a message queue by itself.
 
         Raises:
             ValueError: `slots` or `held` is negative.
@@ -106,12 +115,12 @@ class Slots:
         kind = self._kind(served)
         worker = self._workers.get(worker_id)
         if worker is None:
-            worker = _Worker(worker_id, next(self._orders), kind, slots, held or 0)
+            worker = _Worker(worker_id, next(self._orders), kind, slots, held or 0, pulls)
             self._workers[worker_id] = worker
         else:
             if worker.kind is not kind:
                 self._leave_kind(worker)
-            worker.kind, worker.slots = kind, slots
+            worker.kind, worker.slots, worker.pulls = kind, slots, pulls
             worker.held = worker.held if held is None else held
         kind.workers[worker_id] = worker
         kind.changed(worker)
@@ -140,6 +149,24 @@ class Slots:
         worker.held += 1
         worker.kind.changed(worker)
         return worker.id
+
+    def reserve_on(self, worker_id: str) -> bool:
+        """Take a slot of this worker; False if it is not known or has none that is free."""
+        worker = self._workers.get(worker_id)
+        if worker is None or not worker.free:
+            return False
+        worker.held += 1
+        worker.kind.changed(worker)
+        return True
+
+    def set_pulls(self, worker_id: str, pulls: bool) -> Served | None:
+        """Note whether a worker pulls from now on; returns what it serves, None if not known."""
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return None
+        worker.pulls = pulls
+        worker.kind.changed(worker)
+        return worker.kind.served
 
     def release(self, worker_id: str) -> bool:
         """Give a slot back; False (and no change) if the worker is unknown or holds nothing."""
@@ -173,7 +200,7 @@ class Slots:
         return list(self._kinds)
 
     def has_room(self, served: Served) -> bool:
-        """Tell whether a worker of this kind has a free slot."""
+        """Tell whether a worker of this kind has a free slot for a run that it is handed."""
         kind = self._kinds.get(served)
         return kind is not None and kind.freest() is not None
 

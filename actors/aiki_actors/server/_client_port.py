@@ -17,19 +17,15 @@ from aiki_actors.faults import fault_point
 from aiki_actors.storage import RunFilter, Storage, micros_of
 from aiki_sdk import (
     AikiError,
-    AnyWorkflow,
     Ids,
     InvalidRequest,
-    JsonValue,
     LimitExceeded,
     NotFound,
     ReferenceConflict,
     UnknownWorkflow,
 )
-from aiki_sdk._canonical import input_hash
 from aiki_sdk._question import mailbox_of_question
 from aiki_sdk._workflow import OnDivergence
-from aiki_sdk.payload import is_sealed
 from aiki_sdk.protocol import (
     BATCH_MAX,
     ControlCommand,
@@ -56,6 +52,7 @@ from aiki_sdk.protocol import (
 
 from ._catalogue import WorkflowCatalogue
 from ._hub import Hub
+from ._known_input import checked_input, mailboxes
 from ._run_actor import ReferenceHeld
 from ._runs import Runs
 from ._updates import RunUpdates
@@ -79,31 +76,14 @@ TOLD_AT_ONCE_MAX: Final = 64
 """Runs told at the same time by one request: a batch must not crowd everybody else out."""
 
 
-def _checked_input(
-    code: AnyWorkflow | None, known: WorkflowDefinition, data: JsonValue, digest: str
-) -> tuple[JsonValue, str]:
-    """Check an input that is not sealed; return it and its hash with the defaults filled in.
-
-    A client without the code left defaults out; the run is to be the same as with it. Where the
-    code is not here either, what was announced of its parameters has to do.
-    """
-    if is_sealed(data):
-        return data, digest
-    if code is None:
-        filled, more = known.fill_in(data)
-        return filled, input_hash(filled) if more else digest
-    args, kwargs = code.decode_input(data)
-    return code.encode_input(args, kwargs)
-
-
-def _mailboxes(known: WorkflowDefinition) -> tuple[str, ...]:
-    """Return the names of what a workflow's runs accept, as `Workflow.mailboxes` does."""
-    return (*known.events, *(mailbox_of_question(name) for name in known.questions))
-
-
 @define(eq=False)
 class ServerClientPort:
-    """One namespace of this server, as its clients see it."""
+    """One namespace of this server, as its clients see it.
+
+    Attributes:
+        problems: what does not work although the server does, in words, by component.
+
+    """
 
     namespace: str
     catalogue: WorkflowCatalogue
@@ -114,12 +94,13 @@ class ServerClientPort:
     now: Callable[[], e.Micros]
     version: str = ""
     on_divergence: OnDivergence = "fail"
+    problems: Callable[[], dict[str, str]] = dict
 
     async def start(self, request: StartRequest) -> StartResult:
         """Start a run, or find the one that the reference id names; see `ClientPort.start`."""
         known = await self._known(request)
         code = self.catalogue.code(known.name, known.version)
-        data, digest = _checked_input(code, known, request.input, request.input_hash)
+        data, digest = checked_input(code, known, request.input, request.input_hash)
         spec = self._spec(known, evolve(request, input=data, input_hash=digest))
         run_id = self.ids.run_id()
         try:
@@ -163,7 +144,7 @@ class ServerClientPort:
             start_at=start_at,
             cancel_grace=e.Micros(round(known.cancel_grace_s * e.SECOND)),
             stall_on_divergence=(known.on_divergence or self.on_divergence) == "stall",
-            events=_mailboxes(known),
+            events=mailboxes(known),
         )
 
     async def _settle_conflict(
@@ -358,13 +339,13 @@ class ServerClientPort:
         if request.input is not None:
             given = request.input_hash or digest
             code = self.catalogue.code(known.name, known.version)
-            data, digest = _checked_input(code, known, dict(request.input), given)
+            data, digest = checked_input(code, known, dict(request.input), given)
         return evolve(
             source,
             version=known.version,
             input=data,
             input_hash=digest,
-            events=_mailboxes(known),
+            events=mailboxes(known),
             reference_id=None,
             parent=None,
             depth=0,
@@ -387,12 +368,14 @@ class ServerClientPort:
         return [WorkflowInfo(w.name, w.version, w.events, w.questions) for w in known]
 
     async def health(self) -> Health:
-        """Return how the server is: it works if its database answers."""
+        """Return how the server is: it works if its database answers, with all else or not."""
         try:
             await self.storage.size_bytes()
         except AikiError as error:
             return Health(HealthStatus.UNAVAILABLE, {"storage": str(error)}, self.version)
-        return Health(HealthStatus.OK, {}, self.version)
+        problems = self.problems()
+        status = HealthStatus.DEGRADED if problems else HealthStatus.OK
+        return Health(status, problems, self.version)
 
     async def aclose(self) -> None:
         """Nothing to give back: the runtime's scope owns everything."""

@@ -14,7 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import ClassVar, Final, Generic, Never, Self, TypeVar
 
@@ -106,10 +106,12 @@ class Hub(Generic[O]):
 
     Attributes:
         cut_off: how many subscribers were too slow so far.
+        tap: given every update of every run, with its namespace; None: nobody wants that.
 
     """
 
     cut_off: int = field(default=0, init=False)
+    tap: Callable[[str, Sequence[Update]], None] | None = field(default=None, init=False)
     _by_run: dict[str, dict[Subscription, None]] = field(
         factory=lambda: dict[str, dict[Subscription, None]](), init=False
     )
@@ -121,11 +123,11 @@ class Hub(Generic[O]):
 
     def interested(self, run_id: str) -> bool:
         """Tell whether anybody watches the run or waits for its end."""
-        return bool(self._wide) or run_id in self._by_run or run_id in self._waiters
+        return self.streamed(run_id) or run_id in self._waiters
 
     def streamed(self, run_id: str) -> bool:
         """Tell whether anybody wants the run's updates; if not, `publish` may be given none."""
-        return bool(self._wide) or run_id in self._by_run
+        return bool(self._wide) or run_id in self._by_run or self.tap is not None
 
     def publish(
         self, run_id: str, namespace: str, updates: Sequence[Update], outcome: O | None = None
@@ -140,6 +142,8 @@ class Hub(Generic[O]):
 
         """
         if updates:
+            if self.tap is not None:
+                self.tap(namespace, updates)
             # Copies, for who is cut off leaves while we walk.
             for subscription in (*self._by_run.get(run_id, ()), *self._wide):
                 if not subscription.offer(namespace, updates):

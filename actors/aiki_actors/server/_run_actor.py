@@ -26,6 +26,7 @@ from aiki_actors.kernel import ActorContext, ActorRef, BatchActor, Reply
 from aiki_actors.storage import Appended, AppendResult, Change, ReadyRun, ReferenceTaken
 from aiki_sdk import (
     AikiError,
+    InvalidRequest,
     NotFound,
     ReferenceConflict,
     Unavailable,
@@ -164,7 +165,7 @@ class RunActor(BatchActor[RunMessage]):
         for message in messages:
             if message.reply is not None:
                 message.reply.fail(error)
-            elif isinstance(message, Do) and isinstance(message.command, e.ClaimRun):
+            if isinstance(message, Do) and isinstance(message.command, e.ClaimRun):
                 self.services.dispatcher.withdraw(message.command.worker_id)
         self._keep_losses(messages)
         self._context.passivate()
@@ -273,6 +274,7 @@ class RunActor(BatchActor[RunMessage]):
         claimed = len(batch.claims) > claims
         if claimed:
             batch.warm = message.warm if offer is None else offer.warm
+            batch.pulled = message.pulled
         elif offer is not None:
             self.services.dispatcher.withdraw(offer.claim.worker_id)
         elif isinstance(command, e.ClaimRun):
@@ -295,9 +297,21 @@ class RunActor(BatchActor[RunMessage]):
             return None
         if message.namespace is not None and message.namespace != spec.namespace:
             return NotFound(f"run {self.run_id} does not exist")
-        if isinstance(message.command, e.AcceptEvent):
-            return self.services.check_event(spec, message.command)
+        command = message.command
+        if isinstance(command, e.AcceptEvent):
+            return self.services.check_event(spec, command)
+        if message.pulled and isinstance(command, e.ClaimRun):
+            return self._not_for(command.worker_id, spec)
         return None
+
+    def _not_for(self, worker_id: str, spec: e.RunCreated) -> AikiError | None:
+        """Refuse a claim by a worker that came by a wrong message."""
+        if self.services.dispatcher.serves(worker_id, spec):
+            return None
+        return InvalidRequest(
+            f"worker {worker_id} does not serve workflow {spec.workflow!r} version "
+            f"{spec.version!r} in pool {spec.pool!r}, and cannot claim run {self.run_id}"
+        )
 
     def _offer(self, command: e.Command) -> Offer | None:
         """Take a slot for the run if this command may make it ready."""
@@ -546,7 +560,7 @@ class RunActor(BatchActor[RunMessage]):
         for worker_id, warm in batch.freed:
             if warm:
                 dispatcher.parked(self.run_id, worker_id)
-            dispatcher.withdraw(worker_id)
+            dispatcher.freed(self.run_id, worker_id)
         if state.ready and not was_ready:
             fault_point("run.freed")
             spec = state.spec
@@ -554,7 +568,7 @@ class RunActor(BatchActor[RunMessage]):
             key = (spec.namespace, spec.workflow, spec.version, spec.pool)
             dispatcher.ready([ReadyRun(self.run_id, *key, spec.priority, at)])
         elif was_ready and not state.ready:
-            dispatcher.gone(self.run_id)
+            dispatcher.gone(self.run_id, pulled=batch.pulled)
 
     async def _assign(self, claim: e.Claim, *, warm: bool) -> None:
         """Hand the run to the worker that has the claim now, with what it has not seen yet."""

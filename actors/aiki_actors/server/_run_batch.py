@@ -29,6 +29,7 @@ class Batch:
         elapsed: a timer fired, so that none is set any more.
         plain: nothing in the run's row or its timers can have changed.
         warm: whether the worker of the last claim has the run in memory.
+        pulled: whether the worker of the last claim came by a message.
         supersedes: the ended run that gives its reference id up to this one.
 
     """
@@ -45,6 +46,7 @@ class Batch:
         "owed",
         "passed_on",
         "plain",
+        "pulled",
         "shown",
         "statuses",
         "supersedes",
@@ -67,5 +69,6 @@ class Batch:
         self.held_to: int | None = None
         self.elapsed = False
         self.plain = True
+        self.pulled = False
         self.warm = False
         self.supersedes: str | None = None

@@ -105,6 +105,7 @@ class Runs:
         fresh: bool = False,
         supersedes: str | None = None,
         namespace: str | None = None,
+        pulled: bool = False,
     ) -> Entries:
         """Have a command carried out; returns the durable entries it made.
 
@@ -114,7 +115,10 @@ class Runs:
         """
         ref = self.activate(run_id, fresh=fresh)
         return await _ask(
-            ref, lambda reply: Do(command, reply, supersedes=supersedes, namespace=namespace)
+            ref,
+            lambda reply: Do(
+                command, reply, supersedes=supersedes, namespace=namespace, pulled=pulled
+            ),
         )
 
     async def submit(self, run_id: str, commands: tuple[e.WorkerCommand, ...]) -> Entries:

@@ -53,6 +53,7 @@ class Do:
     """Carry one command out; `notice` is settled with it, `warm` goes with a claim.
 
     `namespace`: whose the run must be, for commands of clients; another's is not found.
+    `pulled`: a worker asks for this claim by itself, having come by a message.
     """
 
     command: e.Command
@@ -61,6 +62,7 @@ class Do:
     namespace: str | None = None
     supersedes: str | None = None
     warm: bool = False
+    pulled: bool = False
 
 
 @frozen

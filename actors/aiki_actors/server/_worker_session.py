@@ -23,7 +23,7 @@ import trio
 from attrs import define, evolve, field
 
 from aiki_actors import engine as e
-from aiki_actors.kernel import ActorRef, Reply
+from aiki_actors.kernel import ActorRef
 from aiki_actors.session import (
     CLAIM_ENDS,
     CloseCode,
@@ -43,6 +43,7 @@ from aiki_sdk.protocol import WorkflowDefinition, from_wire
 from ._dispatcher import Session
 from ._returning_claims import join_after_settling, settle, verify
 from ._services import Do, Entries, Submit
+from ._session_reply import ClaimReply, SessionReply
 
 if TYPE_CHECKING:
     from ._sessions import Sessions
@@ -58,35 +59,6 @@ Job = Callable[[], Awaitable[None]]
 """Something that takes time, done by the session's actor."""
 
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
-
-
-@define(eq=False, kw_only=True)
-class SessionReply(Reply[Entries]):
-    """An answer that goes back over the session, without a task that waits for it."""
-
-    session: WorkerSession
-    number: int
-    run_id: str
-    claim: e.ClaimRef | None = None
-
-    def send(self, value: Entries) -> None:
-        """Answer with the entries that were made."""
-        if self._is_first():
-            self.session.answer(self, value)
-
-    def fail(self, error: BaseException) -> None:
-        """Answer with the error."""
-        if self._is_first():
-            self.session.refuse(self, error)
-
-    def lose(self, error: BaseException) -> None:
-        """Answer that the run's actor has ended, unless it had answered."""
-        if self._is_first():
-            self.session.refuse(self, error)
-
-    def _is_first(self) -> bool:
-        first, self._settled = not self._settled, True
-        return first
 
 
 @define(eq=False)
@@ -207,7 +179,19 @@ class WorkerSession:
                 self._submit(message)
             case m.Reclaim(number, run_id):
                 self._checked(run_id)
-                self._ask(run_id, SessionReply(session=self, number=number, run_id=run_id))
+                reply = SessionReply(session=self, number=number, run_id=run_id)
+                self._ask(run_id, reply, e.UnparkRun())
+            case m.Claim(number, run_id):
+                self._checked(run_id)
+                self._claim(run_id, ClaimReply(session=self, number=number, run_id=run_id))
+            case m.Poisoned(number, run_id, deliveries):
+                self._checked(run_id)
+                reason = f"its message was delivered {deliveries} times and never settled"
+                self._ask(
+                    run_id,
+                    ClaimReply(session=self, number=number, run_id=run_id),
+                    e.StallRun(reason),
+                )
             case m.Broken(run_id, epoch, reason):
                 self._lose(run_id, epoch, reason[:REASON_MAX])
             case m.Dropped(run_id):
@@ -221,10 +205,10 @@ class WorkerSession:
                 self._do(lambda: verify(self, message))
             case m.Beating(claims):
                 self._answer_beat(claims)
-            case m.Announce() | m.Serve() | m.Slots() | m.Goodbye():
+            case _:
                 self._place(message)
 
-    def _place(self, message: m.Announce | m.Serve | m.Slots | m.Goodbye) -> None:
+    def _place(self, message: m.WorkerMessage) -> None:
         """Note what the worker can do, and how much of it now."""
         match message:
             case m.Announce(definitions):
@@ -243,6 +227,12 @@ class WorkerSession:
             case m.Goodbye():
                 self.doom = (CloseCode.NORMAL, f"worker {self.worker_id} has left")
                 self.changed.set()
+            case m.Pulls(pulls):
+                self.sessions.dispatcher.pulls(self.worker_id, pulls)
+            case m.MessagesLost():
+                self.sessions.dispatcher.messages_lost()
+            case _:
+                raise AssertionError(f"{type(message).__name__} is handled elsewhere")
 
     def _checked(self, run_id: str) -> None:
         if not _RUN_ID.fullmatch(run_id):
@@ -259,10 +249,24 @@ class WorkerSession:
         if not self.sessions.runs.tell(run_id, Submit(message.commands, reply)):
             reply.fail(Unavailable(f"run {run_id} has too much to do; try again"))
 
-    def _ask(self, run_id: str, reply: SessionReply) -> None:
+    def _ask(self, run_id: str, reply: SessionReply, command: e.Command) -> None:
         self._count()
-        unpark = Do(e.UnparkRun(), reply, namespace=self.hello.namespace)
-        if not self.sessions.runs.tell(run_id, unpark):
+        ask = Do(command, reply, namespace=self.hello.namespace)
+        if not self.sessions.runs.tell(run_id, ask):
+            reply.fail(Unavailable(f"run {run_id} has too much to do; try again"))
+
+    def _claim(self, run_id: str, reply: ClaimReply) -> None:
+        """Claim a run for this worker, which came by its message."""
+        self._count()
+        dispatcher = self.sessions.dispatcher
+        claim_id = dispatcher.take_slot(self.worker_id) if self.joined else None
+        if claim_id is None:
+            reply.fail(Unavailable(f"worker {self.worker_id} has no free slot; ask again"))
+            return
+        claim = e.ClaimRun(self.worker_id, claim_id)
+        ask = Do(claim, reply, namespace=self.hello.namespace, pulled=True)
+        if not self.sessions.runs.tell(run_id, ask):
+            dispatcher.withdraw(self.worker_id)
             reply.fail(Unavailable(f"run {run_id} has too much to do; try again"))
 
     def _count(self) -> None:

@@ -166,13 +166,21 @@ def written(message: m.WorkerMessage | m.ServerMessage) -> bytes:
             return dumps(_plain(message))
 
 
-def _plain(  # noqa: C901  (one plain line per message)
+def _plain(  # noqa: C901, PLR0912  (one plain line per message)
     message: m.WorkerMessage | m.ServerMessage,
 ) -> list[JsonValue]:
     """Return a message without entries or commands as JSON."""
     match message:
         case m.Reclaim(number, run_id):
             return ["reclaim", number, run_id]
+        case m.Claim(number, run_id):
+            return ["claim", number, run_id]
+        case m.Poisoned(number, run_id, deliveries):
+            return ["poisoned", number, run_id, deliveries]
+        case m.Pulls(pulls):
+            return ["pulls", pulls]
+        case m.MessagesLost():
+            return ["messages-lost"]
         case m.Broken(run_id, epoch, reason):
             return ["broken", run_id, epoch, reason]
         case m.Dropped(run_id):
@@ -305,7 +313,7 @@ def _workflows(value: object) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _last(value: object) -> bool:
+def _truth(value: object) -> bool:
     if not isinstance(value, bool):
         message = f"{type(value).__name__} instead of a truth value"
         raise TypeError(message)
@@ -332,7 +340,7 @@ def _assign(
     run_id: object, epoch: object, claim_id: object, entries: object, last: object
 ) -> m.Assigned:
     claim = ClaimRef(_count(epoch), _text(claim_id))
-    return m.Assigned(_text(run_id), claim, read_entries(entries), _last(last))
+    return m.Assigned(_text(run_id), claim, read_entries(entries), _truth(last))
 
 
 def _plainly(make: Callable[..., Message], *readers: Callable[[object], Any]) -> _Make[Message]:
@@ -347,6 +355,10 @@ def _plainly(make: Callable[..., Message], *readers: Callable[[object], Any]) ->
 _FROM_WORKER: Final[Mapping[str, _Make[m.WorkerMessage]]] = {
     "submit": _submit,
     "reclaim": _plainly(m.Reclaim, _count, _text),
+    "claim": _plainly(m.Claim, _count, _text),
+    "poisoned": _plainly(m.Poisoned, _count, _text, _count),
+    "pulls": _plainly(m.Pulls, _truth),
+    "messages-lost": _plainly(m.MessagesLost),
     "broken": _plainly(m.Broken, _text, _count, _text),
     "dropped": _plainly(m.Dropped, _text),
     "progress": _plainly(m.Progress, _text, _text, _object),

@@ -36,6 +36,38 @@ class Reclaim:
 
 
 @frozen
+class Claim:
+    """A message of the queue led here: give this worker the claim of the run, and answer.
+
+    The answer has no entries; the assignment follows it.
+    """
+
+    number: int
+    run_id: str
+
+
+@frozen
+class Poisoned:
+    """A run's message was delivered too often: take the run out of delivery, and answer."""
+
+    number: int
+    run_id: str
+    deliveries: int
+
+
+@frozen
+class Pulls:
+    """Whether the worker takes runs from a message queue; if so, it is handed only warm ones."""
+
+    pulls: bool
+
+
+@frozen
+class MessagesLost:
+    """Messages of the queue are lost: what is published there is to be looked after now."""
+
+
+@frozen
 class Broken:
     """The execution under this claim broke down."""
 
@@ -178,6 +210,10 @@ class Gone:
 WorkerMessage = (
     Submitted
     | Reclaim
+    | Claim
+    | Poisoned
+    | Pulls
+    | MessagesLost
     | Broken
     | Dropped
     | Progress

@@ -73,6 +73,8 @@ class RemoteServer:
     """Whether payloads are sealed: then defaults of parameters are not told either."""
     limits: SessionLimits = field(factory=SessionLimits)
     inbox: WorkerInbox = field(init=False)
+    let_go: Callable[[str, bool], None] = field(default=lambda _run_id, _lost: None, init=False)
+    """Told of each claim that counts no more, and whether it was lost."""
     connection: Connection | None = field(default=None, init=False)
     lease: Lease = field(init=False)
     link: Link = field(init=False)
@@ -80,6 +82,7 @@ class RemoteServer:
     _serving: bool = field(default=False, init=False)
     _settled: bool = field(default=False, init=False)
     _closed: bool = field(default=False, init=False)
+    _pulls: bool = field(default=False, init=False)
     _ledger: Ledger = field(factory=Ledger, init=False)
     _parts: dict[str, list[e.Entry]] = field(factory=lambda: dict[str, list[e.Entry]](), init=False)
     _room: trio.Event | None = field(default=None, init=False)
@@ -88,6 +91,7 @@ class RemoteServer:
         """Begin without a session."""
         self.lease = Lease(self.monotonic)
         self.link = Link(self.limits)
+        self._ledger.let_go = lambda run_id, lost: self.let_go(run_id, lost)
 
     @property
     def worker_id(self) -> str:
@@ -157,6 +161,55 @@ class RemoteServer:
         self._send(m.Reclaim(pending.number, run_id))
         await pending.reply.wait_shielded()
 
+    # -- runs that a message queue leads to ---------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """How many more runs could be claimed; 0 while the session is away or takes none."""
+        if not (self._serving and self._settled) or self.connection is None:
+            return 0
+        return max(0, self.runs_max - len(self._ledger.claims))
+
+    async def claim(self, run_id: str) -> None:
+        """Ask for the claim of a ready run; it is, or will at once be, assigned.
+
+        Raises:
+            AikiError: it is not to be had; `retryable` says whether to ask again.
+
+        """
+        await self._wish(run_id, lambda number: m.Claim(number, run_id))
+
+    async def poisoned(self, run_id: str, deliveries: int) -> None:
+        """Have a run taken out of delivery whose message was delivered too often.
+
+        Raises:
+            AikiError: that is not known to be done.
+
+        """
+        await self._wish(run_id, lambda number: m.Poisoned(number, run_id, deliveries))
+
+    async def _wish(self, run_id: str, message: Callable[[int], m.WorkerMessage]) -> None:
+        if self._closed or not self._settled:
+            await trio.lowlevel.checkpoint()
+            raise Unavailable("there is no session with the server now")
+        pending = self._ledger.open(run_id, None, (), fresh=True)
+        try:
+            self._send(message(pending.number))
+            await pending.reply.wait()
+        finally:
+            self._ledger.pending.pop(pending.number, None)
+
+    def pulls(self, pulls: bool) -> None:
+        """Say whether this worker takes runs from a message queue by itself."""
+        self._pulls = pulls
+        if self._serving and self._settled:
+            self._send(m.Pulls(pulls))
+
+    def messages_lost(self) -> None:
+        """Say that messages of the queue are lost."""
+        if self._settled:
+            self._send(m.MessagesLost())
+
     def lost(self, run_id: str, epoch: int, reason: str) -> None:
         """Say that the execution under this claim broke down."""
         held = self._ledger.claims.get(run_id)
@@ -200,6 +253,8 @@ class RemoteServer:
                 self.connection.close(SessionClosed(CloseCode.TOO_MUCH, "too much to say"))
 
     def _serve(self) -> None:
+        if self._pulls:
+            self._send(m.Pulls(True))
         served = tuple((workflow.name, workflow.version) for workflow in self.registry)
         self._send(m.Serve(served, self.pools, self.runs_max))
 
@@ -252,7 +307,10 @@ class RemoteServer:
         self._parts.clear()
         self.inbox.forget_warm()
         for pending in self._ledger.wishes():
-            self._ledger.settle(pending, ())  # its run was warm, and has been evicted
+            if pending.fresh:
+                self._ledger.settle(pending, Unavailable("the session began anew; ask again"))
+            else:
+                self._ledger.settle(pending, ())  # its run was warm, and has been evicted
         defaults = not self.sealed
         definitions = [to_wire(definition_of(one, defaults=defaults)) for one in self.registry]
         for first in range(0, len(definitions), ANNOUNCED_AT_ONCE):

@@ -3,12 +3,12 @@
 Plain state, changed by what the session brings. A claim is noted when its assignment comes, and
 struck off by the entry that ends it, in whichever message that stands.
 
-Invariant: every open submission is under a claim that counts, or is the wish to have one back.
+Invariant: every open submission is under a claim that counts, or is the wish to have one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from attrs import Factory, define, field
@@ -63,9 +63,10 @@ class Claimed:
 
 @define(eq=False)
 class Pending:
-    """A submission without an answer yet; no claim: the wish to have one back.
+    """A submission without an answer yet; no claim: the wish to have one, or to have one back.
 
     Attributes:
+        fresh: it asks for a run of which the worker has nothing.
         missed: entries that were made while nobody was connected; they belong to its answer.
 
     """
@@ -74,6 +75,7 @@ class Pending:
     run_id: str
     claim: e.ClaimRef | None
     commands: tuple[e.WorkerCommand, ...]
+    fresh: bool = False
     reply: Reply[Entries] = Factory(lambda: Reply[Entries]())
     missed: Entries = ()
 
@@ -85,20 +87,28 @@ class Ledger:
     Attributes:
         claims: by run.
         parked: runs that the server believes to be kept warm here.
+        let_go: told of each claim that is struck off, and whether it was lost.
 
     """
 
     claims: dict[str, Claimed] = field(factory=lambda: dict[str, Claimed](), init=False)
+    let_go: Callable[[str, bool], None] = field(default=lambda _run_id, _lost: None)
     parked: dict[str, None] = field(factory=lambda: dict[str, None](), init=False)
     pending: dict[int, Pending] = field(factory=lambda: dict[int, Pending](), init=False)
     _number: int = field(default=0, init=False)
 
     def open(
-        self, run_id: str, claim: e.ClaimRef | None, commands: tuple[e.WorkerCommand, ...]
+        self,
+        run_id: str,
+        claim: e.ClaimRef | None,
+        commands: tuple[e.WorkerCommand, ...],
+        *,
+        fresh: bool = False,
     ) -> Pending:
         """Note a submission, under a number of its own."""
         self._number += 1
-        pending = self.pending[self._number] = Pending(self._number, run_id, claim, commands)
+        pending = Pending(self._number, run_id, claim, commands, fresh)
+        self.pending[self._number] = pending
         return pending
 
     def settle(self, pending: Pending, outcome: Entries | AikiError) -> None:
@@ -114,6 +124,7 @@ class Ledger:
         held = self.claims.get(pending.run_id)
         if isinstance(error, StaleClaim) and held is not None and held.ref == pending.claim:
             del self.claims[pending.run_id]
+            self.let_go(pending.run_id, True)
         self.settle(pending, error)
 
     def assigned(self, run_id: str, claim: e.ClaimRef, entries: Entries) -> bool:
@@ -136,6 +147,7 @@ class Ledger:
                 if isinstance(entry.body, e.RunParked):
                     self.parked[run_id] = None
                 del self.claims[run_id]
+                self.let_go(run_id, isinstance(entry.body, e.ClaimLost))
                 return
 
     def under(self, run_id: str, claim: e.ClaimRef) -> list[Pending]:
@@ -148,6 +160,7 @@ class Ledger:
         What was submitted before the command that ended it took effect, and is among the entries.
         """
         held = self.claims.pop(run_id)
+        self.let_go(run_id, False)
         pending = self.under(run_id, held.ref)
         end = type(entries[-1].body)
         by = [
@@ -165,6 +178,7 @@ class Ledger:
     def drop(self, run_id: str, reason: str) -> None:
         """Strike a claim off that does not count any more."""
         held = self.claims.pop(run_id)
+        self.let_go(run_id, True)
         for pending in self.under(run_id, held.ref):
             self.settle(pending, StaleClaim(f"run {run_id}: {reason}"))
 
@@ -183,5 +197,5 @@ class Ledger:
                 return None
 
     def wishes(self) -> list[Pending]:
-        """Return the open wishes to have a claim back."""
+        """Return the open wishes to have a claim."""
         return [one for one in self.pending.values() if one.claim is None]

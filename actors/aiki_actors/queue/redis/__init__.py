@@ -9,6 +9,8 @@ names are in `_keys.py`, messages in `_messages.py`, and what is known of redis-
 the extra.
 """
 
+from aiki_actors.queue._redis_settings import RedisSettings as RedisSettings, RedisUrl as RedisUrl
+
 from ._connection import Connection as Connection
 from ._consumer import ClaimAnswer as ClaimAnswer, ClaimPort as ClaimPort, Consumer as Consumer
 from ._keys import (
@@ -19,7 +21,6 @@ from ._keys import (
 from ._messages import Message as Message, decode as decode, encode as encode
 from ._publisher import Publisher as Publisher
 from ._redelivery import Redelivery as Redelivery
-from ._settings import RedisSettings as RedisSettings, RedisUrl as RedisUrl
 from ._trouble import (
     QueueHealth as QueueHealth,
     RedisFailed as RedisFailed,

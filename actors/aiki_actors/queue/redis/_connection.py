@@ -20,7 +20,8 @@ from typing import Final, Protocol, TypeAlias, TypeVar, cast
 import trio
 from attrs import define, field
 
-from ._settings import RedisSettings, RedisUrl
+from aiki_actors.queue._redis_settings import RedisSettings, RedisUrl
+
 from ._trouble import RedisFailed, Trouble
 
 try:

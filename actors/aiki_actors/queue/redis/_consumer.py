@@ -24,6 +24,7 @@ from typing import Final, Protocol
 import trio
 from attrs import define, field
 
+from aiki_actors.queue._redis_settings import RedisSettings
 from aiki_actors.queue._served import Served
 from aiki_sdk import Clock, Rng
 
@@ -32,7 +33,6 @@ from ._house import House
 from ._messages import Message
 from ._pending import Place
 from ._reading import Batch, Rotation, ensure_groups, read, wrong_streams
-from ._settings import RedisSettings
 from ._trouble import Backoff, HealthState, QueueHealth, RedisFailed, Trouble
 
 LOGGER: Final = logging.getLogger("aiki.queue.redis")

@@ -15,13 +15,13 @@ from functools import partial
 import trio
 from attrs import define, field
 
+from aiki_actors.queue._redis_settings import RedisSettings
 from aiki_sdk import Rng
 
 from ._connection import Connection, Wire
 from ._messages import Message
 from ._pending import Place, acknowledge, leave, refresh, take_over, tidy
 from ._reading import Batch
-from ._settings import RedisSettings
 from ._trouble import Backoff, RedisFailed
 
 

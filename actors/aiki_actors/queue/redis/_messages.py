@@ -6,6 +6,7 @@ ready, in microseconds since 1970. A reader passes over fields that it does not 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,8 +15,8 @@ from attrs import evolve, frozen
 from aiki_actors.storage import ReadyRun
 
 VERSION: Final = "1"
-RUN_ID_LENGTH_MAX: Final = 256
-"""Run ids are shorter by far; what is longer was not written by a server."""
+RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+"""What a run's id can look like; what does not was not written by a server."""
 
 
 @frozen
@@ -56,6 +57,6 @@ def decode(stream: str, message_id: str, fields: Mapping[bytes, bytes]) -> Messa
         ready_at = int(fields[b"at"])
     except (KeyError, ValueError):
         return None
-    if not run_id or len(run_id) > RUN_ID_LENGTH_MAX or not run_id.isprintable():
+    if RUN_ID.fullmatch(run_id) is None:
         return None
     return Message(stream, message_id, run_id, ready_at)

@@ -20,6 +20,7 @@ from typing import Final
 import trio
 from attrs import define, field, frozen
 
+from aiki_actors.queue._redis_settings import RedisSettings
 from aiki_actors.queue._served import key_of
 from aiki_actors.storage import ReadyRun
 from aiki_sdk import Clock, Rng
@@ -28,7 +29,6 @@ from ._connection import Command, Connection, Reply, Wire
 from ._keys import GROUP, alive_key, stream_of
 from ._messages import encode
 from ._redelivery import Redelivery, Tracked
-from ._settings import RedisSettings
 from ._trouble import Backoff, HealthState, QueueHealth, RedisFailed, Trouble
 
 LOGGER: Final = logging.getLogger("aiki.queue.redis")

@@ -65,10 +65,11 @@ class HealthState:
     """The health of one user of Redis, put together from its parts; tells whoever asked to know.
 
     Degraded until every part that it was made with has worked once: what was not tried is not
-    promised.
+    promised, and not complained of either.
 
     Attributes:
-        changed: called with each change of `ok` or of the trouble; must not raise or block.
+        changed: called once it is known how things are, and then with each change of `ok` or of
+            the trouble; must not raise or block.
 
     """
 
@@ -77,10 +78,12 @@ class HealthState:
     parts: tuple[str, ...]
     now: QueueHealth = field(init=False)
     _failures: dict[str, RedisFailed] = field(init=False)
+    _waiting: RedisFailed = field(init=False)
+    _told: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Begin as not connected yet."""
-        waiting = RedisFailed(Trouble.DOWN, "not connected yet")
+        waiting = self._waiting = RedisFailed(Trouble.DOWN, "not connected yet")
         self._failures = dict.fromkeys(self.parts, waiting)
         self.now = QueueHealth(False, Trouble.DOWN, waiting.message, self.clock.now())
 
@@ -95,12 +98,16 @@ class HealthState:
         self._update()
 
     def _update(self) -> None:
-        failure = next(iter(self._failures.values()), None)
+        failures = [one for one in self._failures.values() if one is not self._waiting]
+        if not failures and self._failures:
+            return  # some parts work, and of the others nothing is known yet
+        failure = next(iter(failures), None)
         trouble = None if failure is None else failure.trouble
         message = "" if failure is None else failure.message
         before = self.now
-        if (before.ok, before.trouble) == (failure is None, trouble):
+        if self._told and (before.ok, before.trouble) == (failure is None, trouble):
             return
+        self._told = True
         self.now = QueueHealth(failure is None, trouble, message, self.clock.now())
         self.changed(self.now)
 

@@ -15,12 +15,12 @@ from typing import Final
 import trio
 from attrs import define, field
 
+from aiki_actors.queue._redis_settings import RedisSettings
 from aiki_sdk import Clock, Rng
 from aiki_sdk.protocol import Update
 from aiki_sdk.pubsub import update_message, updates_channel
 
 from ._connection import Connection, Wire
-from ._settings import RedisSettings
 from ._trouble import Backoff, HealthState, QueueHealth, RedisFailed
 
 LOGGER: Final = logging.getLogger("aiki.queue.redis")

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
+
+from aiki_sdk import InvalidRequest
 
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _MASK: Final = "***"
@@ -156,3 +158,19 @@ class RedisSettings:
                 f"twice within takeover_idle_s ({self.takeover_idle_s!r}) or it is taken over"
             )
             raise ValueError(message)
+
+
+def redis_settings(url: str | None, settings: RedisSettings | None) -> RedisSettings | None:
+    """Put an address and everything else that is set together; None: Redis is not used.
+
+    Raises:
+        InvalidRequest: the address is not that of a Redis server; it is not shown.
+
+    """
+    if url is None:
+        return settings
+    try:
+        place = RedisUrl(url)
+    except ValueError as error:
+        raise InvalidRequest(f"redis_url is not valid: {error}") from None
+    return RedisSettings(place) if settings is None else evolve(settings, url=place)
