@@ -9,7 +9,8 @@ meant to run is ```text. A comment on the line above a block changes how it runs
 - `<!-- raises: ErrorName -->`: it ends with this error, and fails if it does not;
 - `<!-- file: orders.py -->`: it is saved under this name, and imported from there.
 
-A page that reads `os.environ["DATABASE_URL"]` has a PostgreSQL database of its own there.
+A page that reads `os.environ["DATABASE_URL"]` has a PostgreSQL database of its own there, and one
+that reads `os.environ["REDIS_URL"]` a Redis.
 
 A block may `await` at its top level: it then runs under Trio. Functions named `test_…` are run with
 pytest after the page's last block. Warnings are errors.
@@ -21,6 +22,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,7 @@ from tests.docs._commands import commands_of, complaint
 from tests.docs._markdown import ROOT, Block, all_pages, blocks_of, name_of, pages
 from tests.docs._page import COMPLETE, Unit
 from tests.servers.postgres import shared_server
+from tests.servers.redis import RedisServer, binaries as redis_binaries
 
 PAGE_TIMEOUT_S = 50  # Under pytest's faulthandler_timeout, so that the page's own output is shown.
 RUNNER = Path(__file__).with_name("_page.py")
@@ -83,9 +87,21 @@ def postgres_for(units: list[Unit]) -> dict[str, str]:
     return {"DATABASE_URL": server.url(server.create_database())}
 
 
-def run_page(page: str, units: list[Unit], folder: Path) -> subprocess.CompletedProcess[str]:
+@contextmanager
+def redis_for(units: list[Unit], folder: Path) -> Generator[dict[str, str]]:
+    """Run a Redis for a page that asks for `REDIS_URL`."""
+    if not any('environ["REDIS_URL"]' in unit["text"] for unit in units):
+        yield {}
+        return
+    with RedisServer(folder, redis_binaries()[0]) as server:
+        yield {"REDIS_URL": server.url}
+
+
+def run_page(
+    page: str, units: list[Unit], folder: Path, **redis: str
+) -> subprocess.CompletedProcess[str]:
     """Execute a page in a process and a folder of its own."""
-    wanted = postgres_for(units)
+    wanted = {**postgres_for(units), **redis}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIKI_")}
     return subprocess.run(
         [sys.executable, "-W", "error", str(RUNNER)],
@@ -104,7 +120,8 @@ def run_page(page: str, units: list[Unit], folder: Path) -> subprocess.Completed
 def test_python_blocks_run_top_to_bottom(page: Path, tmp_path: Path) -> None:
     units = units_of(blocks_of(page.read_text(encoding="utf-8")), name_of(page))
     if units:
-        done = run_page(name_of(page), units, tmp_path)
+        with redis_for(units, tmp_path) as redis:
+            done = run_page(name_of(page), units, tmp_path, **redis)
         assert ran(done), f"{name_of(page)} does not run:\n{done.stdout}"
 
 
