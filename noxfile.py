@@ -89,7 +89,7 @@ def demo(session: nox.Session) -> None:
     """Run the order workflow: it survives a crash half-way.
 
     In one process; `-- --processes`: on a server and workers that are killed in turn;
-    `-- --cluster`: with PostgreSQL, which is killed too.
+    `-- --cluster`: with PostgreSQL and Redis, which are killed too.
     """
     _install(session)
     session.run("python", "-m", "examples.orders", *session.posargs)
@@ -97,7 +97,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """Run a server and workers here until Ctrl-C (`-- MODULE --workers 4 --postgres`)."""
+    """Run a server and workers here until Ctrl-C (`-- --workers 4 --postgres --redis`)."""
     _install(session)
     session.run("python", "-m", "aiki_trio.testing.cluster", *session.posargs)
 

@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--processes", action="store_true", help="on a server and workers, killed in turn"
     )
     parser.add_argument(
-        "--cluster", action="store_true", help="the same with PostgreSQL, which is killed too"
+        "--cluster", action="store_true", help="the same with PostgreSQL and Redis, killed too"
     )
     given = parser.parse_args(arguments)
     if given.orders < 1 or not 0 < given.kill_at < 1:
@@ -174,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.seed,
             folder,
             postgres=given.cluster,
+            redis=given.cluster,
             tell=tell,
         )
         return conclude(verify(demo.run()), folder, folder)

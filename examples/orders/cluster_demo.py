@@ -43,7 +43,7 @@ class ClusterDemo:
     Attributes:
         workers: how many worker processes.
         postgres: whether PostgreSQL keeps the runs, and is killed too.
-        redis: whether a Redis runs beside, and is killed too; nothing of Aiki uses it yet.
+        redis: whether workers pull from a Redis, which is killed too.
         folder: where data is kept.
         tell: is given what happens, line by line.
         log: is given every line of every process, under the name of its part.

@@ -38,6 +38,9 @@ RECEIVE_BYTES: Final = 64 * 1024
 SEND_BYTES: Final = 64 * 1024
 """What has to be taken within the time limit of one write."""
 
+LAST_LOOK_S: Final = 0.01
+"""What a client that was waited for too long has left, if this server was too busy to look."""
+
 LINGER_S: Final = 1.0
 """How long what a client sends after our last word is read and dropped: closed with unread bytes, a
 connection is reset, and the client would never see that word."""
@@ -121,7 +124,11 @@ class Connection:
     _settings: GatewaySettings
     _stream: trio.SocketStream
     idle: bool = field(default=True, init=False)
+    _leaving: bool = field(default=False, init=False)
     _reading: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _waiting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _patient_until: float = field(default=math.inf, init=False)
+    _looked_after: float = field(default=-math.inf, init=False)
     _writing: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _sending: trio.Lock = field(factory=trio.Lock, init=False)
     _closed: bool = field(default=False, init=False)
@@ -160,7 +167,8 @@ class Connection:
     def end_if_idle(self) -> None:
         """Close the connection if no request is being answered on it."""
         if self.idle:
-            self._reading.cancel()
+            self._leaving = True
+            self._waiting.cancel()
 
     def abort(self) -> None:
         """End the connection and all that it had started at once."""
@@ -168,17 +176,35 @@ class Connection:
         self._writing.cancel()
 
     async def _read(self) -> None:
-        with self._reading as scope:
-            scope.deadline = trio.current_time() + self._settings.header_timeout_s
-            while True:
-                try:
-                    data = await self._stream.receive_some(RECEIVE_BYTES)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return
+        self._patient_until = trio.current_time() + self._settings.header_timeout_s
+        with self._reading:
+            while not (self._leaving and self.idle):
+                data = await self._receive()
                 if not data:
                     return
                 if not self._closed:
                     await self._protocol.handle(RawData(bytes(data)))
+
+    async def _receive(self) -> bytes | bytearray:
+        """Wait for what the client says; nothing: it has gone, or was waited for long enough.
+
+        Only the wait is limited, so that what has come is handled whole, however late this server
+        comes to it.
+        """
+        try:
+            with trio.CancelScope(deadline=self._patient_until) as self._waiting:
+                return await self._stream.receive_some(RECEIVE_BYTES)
+            # A server that was busy may have let the time pass while the data was there already.
+            if not self._leaving and self._looked_after != self._patient_until:
+                self._looked_after = self._patient_until
+                with trio.move_on_after(LAST_LOOK_S):
+                    return await self._stream.receive_some(RECEIVE_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        return b""
+
+    def _wait_until(self, deadline: float) -> None:
+        self._patient_until = self._waiting.deadline = deadline
 
     async def _handle_event(self, event: Event) -> None:
         match event:
@@ -187,7 +213,9 @@ class Connection:
             case Updated(idle=idle):
                 self.idle = idle
                 pause = self._settings.keep_alive_s if idle else math.inf
-                self._reading.deadline = trio.current_time() + pause
+                self._wait_until(trio.current_time() + pause)
+                if idle and self._leaving:
+                    self._waiting.cancel()
             case Closed():
                 await self._close()
             case _:

@@ -1,4 +1,4 @@
-"""What a workload is, and the yardsticks that all of them use.
+"""The yardsticks that all workloads use.
 
 Invariant: a workload checks every result that it gets; what is wrong raises `WrongResult`, so a
 figure exists only if the work was done.
@@ -9,50 +9,21 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import trio
 from attrs import define, frozen
 
-from aiki_sdk import AnyWorkflow
-from aiki_trio import Runtime, open_runtime
-from tests.bench._workflows import chain
-
 Params: TypeAlias = Mapping[str, int]
 Figures: TypeAlias = dict[str, float]
-
-WARM_UP_RUNS: Final = 20
-WARM_UP_STEPS: Final = 5
-WARM_UP_CAP: Final = 10
 
 _STATUS: Final = Path("/proc/self/status")
 
 
 class WrongResult(Exception):
     """A workload's result is not what it must be."""
-
-
-@frozen
-class Workload:
-    """One row of the table in the performance specification.
-
-    Attributes:
-        name: `w1` to `w8`.
-        title: what it does, in one line.
-        full: parameters of a measurement.
-        quick: parameters that only show that everything works.
-        measure: does it once, in this process, with a database in the folder that it is given.
-
-    """
-
-    name: str
-    title: str
-    full: Params
-    quick: Params
-    measure: Callable[[Params, Path], Figures]
 
 
 def check(*, actual: object, expected: object, what: str) -> None:
@@ -125,11 +96,6 @@ def memory() -> Memory:
     return Memory(int(kib["RssAnon:"]) * 1024, int(kib["RssFile:"]) * 1024)
 
 
-def database_url(folder: Path) -> str:
-    """Return the storage URL of the workload's database."""
-    return f"sqlite:///{folder / 'bench.db'}"
-
-
 def database_bytes(folder: Path) -> int:
     """Return the size of the database, its write-ahead log included."""
     return sum(path.stat().st_size for path in sorted(folder.glob("bench.db*")))
@@ -148,23 +114,3 @@ async def limited(
     async with trio.open_nursery() as nursery:
         for _ in range(min(cap, count)):
             nursery.start_soon(take_turns)
-
-
-@asynccontextmanager
-async def warm_runtime(
-    folder: Path, workflows: Sequence[AnyWorkflow]
-) -> AsyncGenerator[Runtime, None]:
-    """Open an embedded runtime with its default settings and have it run a few small runs."""
-    async with open_runtime(database_url(folder), workflows=[chain, *workflows]) as runtime:
-
-        async def one(number: int) -> None:
-            await run_chain(runtime, number, WARM_UP_STEPS)
-
-        await limited(WARM_UP_RUNS, WARM_UP_CAP, one)
-        yield runtime
-
-
-async def run_chain(runtime: Runtime, number: int, steps: int) -> None:
-    """Run a chain of tasks and check its result."""
-    handle = await runtime.client.start(chain, number, steps)
-    check(actual=await handle.result(), expected=number + steps, what=f"result of {handle.id}")

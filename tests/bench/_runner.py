@@ -22,8 +22,9 @@ from typing import Final, TypeAlias
 
 from aiki_trio import RuntimeSettings
 from tests.bench._child import WORKLOADS
-from tests.bench._measuring import Figures, Params, Workload
+from tests.bench._measuring import Figures, Params
 from tests.bench._peers import compare
+from tests.bench._places import Topology, Workload
 
 Spread: TypeAlias = dict[str, float]
 Report: TypeAlias = dict[str, object]
@@ -39,7 +40,13 @@ class RepetitionFailed(Exception):
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     names = ",".join(WORKLOADS)
-    parser.add_argument("--only", default=names, help=f"workloads, of {names}")
+    parser.add_argument("--only", help=f"workloads, of {names} (default: all that there are)")
+    parser.add_argument(
+        "--topology",
+        choices=("embedded", "split"),
+        default="embedded",
+        help="one process, or a server and a worker in processes of their own, reached by HTTP",
+    )
     parser.add_argument("--reps", type=int, default=3, help="repetitions of each (default: 3)")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all works")
     parser.add_argument("--n", type=int, help="runs that W4 parks (default: 5000)")
@@ -53,9 +60,12 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="folder with the peers' scripts (default: shared/bench/peers beside the checkout)",
     )
     options = parser.parse_args(argv)
-    unknown = sorted(set(options.only.split(",")) - set(WORKLOADS))
+    there = [one.name for one in WORKLOADS.values() if options.topology in one.topologies]
+    options.only = there if options.only is None else options.only.split(",")
+    unknown = sorted(set(options.only) - set(there))
     if unknown:
-        parser.error(f"--only names {', '.join(unknown)}; there are {names}")
+        known = ",".join(there)
+        parser.error(f"--only names {', '.join(unknown)}; {options.topology} there are {known}")
     if options.reps < 1:
         parser.error(f"--reps is {options.reps}; it must be at least 1")
     if options.peers and not (options.peers_dir / "bench_all.py").exists():
@@ -70,12 +80,12 @@ def _params(workload: Workload, options: argparse.Namespace) -> Params:
     return params
 
 
-def _repeat(workload: Workload, params: Params, folder: Path | None) -> Figures:
+def _repeat(workload: Workload, params: Params, folder: Path | None, topology: Topology) -> Figures:
     """Measure once, in a fresh process and folder."""
     with tempfile.TemporaryDirectory(prefix=f"bench-{workload.name}-", dir=folder) as fresh:
         command = [sys.executable, "-m", "tests.bench._child", workload.name]
         ended = subprocess.run(
-            [*command, json.dumps(dict(params)), fresh],
+            [*command, json.dumps(dict(params)), fresh, topology],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -98,12 +108,14 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}") if abs(value) < 10_000 else round(value)
 
 
-def _report(workload: Workload, params: Params, repetitions: list[Figures]) -> Report:
+def _report(
+    workload: Workload, params: Params, repetitions: list[Figures], topology: Topology
+) -> Report:
     sqlite = RuntimeSettings().sqlite
     return {
         "workload": workload.name,
         "title": workload.title,
-        "topology": "embedded",
+        "topology": topology,
         "parameters": dict(params),
         "repetitions": len(repetitions),
         "figures": {key: _spread([one[key] for one in repetitions]) for key in repetitions[0]},
@@ -133,16 +145,19 @@ def main(argv: Sequence[str]) -> int:
     options = _arguments(argv)
     reports: list[Report] = []
     failed = False
-    for name in options.only.split(","):
+    for name in options.only:
         workload = WORKLOADS[name]
         params = _params(workload, options)
         try:
-            repetitions = [_repeat(workload, params, options.dir) for _ in range(options.reps)]
+            repetitions = [
+                _repeat(workload, params, options.dir, options.topology)
+                for _ in range(options.reps)
+            ]
         except RepetitionFailed as error:
             print(error, file=sys.stderr)
             failed = True
             continue
-        report = _report(workload, params, repetitions)
+        report = _report(workload, params, repetitions, options.topology)
         reports.append(report)
         _emit(report, options.out)
     print("\n| workload | figures: median (min-max) |\n|---|---|", file=sys.stderr)

@@ -23,7 +23,8 @@ from typing import Final, cast
 import trio
 
 from aiki_actors.server import StorageActor
-from tests.bench._measuring import limited, run_chain, warm_runtime
+from tests.bench._measuring import limited
+from tests.bench._places import Place, run_chain, warm_runtime
 
 RUNS: Final = 300
 STEPS: Final = 10
@@ -85,10 +86,10 @@ async def _measure(folder: Path) -> tuple[Counter[str], float, float, Steps, flo
         if frame is not None:
             samples[layer_of(frame)] += 1
 
-    async with warm_runtime(folder, []) as runtime:
+    async with warm_runtime(Place(folder), []) as runtime:
 
         async def one(number: int) -> None:
-            await run_chain(runtime, number, STEPS)
+            await run_chain(runtime.client, number, STEPS)
 
         node = runtime.system.root.child("storage")
         assert node is not None, "the root supervisor starts the storage actor"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import trio
 
@@ -11,26 +10,24 @@ from tests.bench._measuring import (
     Figures,
     Params,
     Stopwatch,
-    Workload,
     latencies,
-    run_chain,
-    warm_runtime,
 )
+from tests.bench._places import Place, Workload, run_chain, warm_engine
 
 
-async def _measure(params: Params, folder: Path) -> Figures:
+async def _measure(params: Params, place: Place) -> Figures:
     times_ms: list[float] = []
-    async with warm_runtime(folder, []) as runtime:
+    async with warm_engine(place, []) as engine:
         for number in range(params["runs"]):
             watch = Stopwatch.started()
-            await run_chain(runtime, number, 1)
+            await run_chain(engine.client, number, 1)
             times_ms.append(watch.wall_ms)
     return latencies(times_ms)
 
 
-def measure(params: Params, folder: Path) -> Figures:
+def measure(params: Params, place: Place) -> Figures:
     """Measure once."""
-    return trio.run(partial(_measure, params, folder))
+    return trio.run(partial(_measure, params, place))
 
 
 WORKLOAD = Workload(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import trio
 
@@ -11,21 +10,20 @@ from tests.bench._measuring import (
     Figures,
     Params,
     Stopwatch,
-    Workload,
     check,
     latencies,
     limited,
-    warm_runtime,
 )
+from tests.bench._places import Place, Workload, warm_engine
 from tests.bench._workflows import GO, waiter
 
 CAP = 50
 
 
-async def _measure(params: Params, folder: Path) -> Figures:
+async def _measure(params: Params, place: Place) -> Figures:
     times_ms: list[float] = []
-    async with warm_runtime(folder, [waiter]) as runtime:
-        handles = [await runtime.client.start(waiter) for _ in range(params["runs"])]
+    async with warm_engine(place, [waiter]) as engine:
+        handles = [await engine.client.start(waiter) for _ in range(params["runs"])]
         await limited(len(handles), CAP, lambda number: handles[number].wait("awaiting_event"))
         for number, handle in enumerate(handles):
             watch = Stopwatch.started()
@@ -35,9 +33,9 @@ async def _measure(params: Params, folder: Path) -> Figures:
     return latencies(times_ms)
 
 
-def measure(params: Params, folder: Path) -> Figures:
+def measure(params: Params, place: Place) -> Figures:
     """Measure once."""
-    return trio.run(partial(_measure, params, folder))
+    return trio.run(partial(_measure, params, place))
 
 
 WORKLOAD = Workload(

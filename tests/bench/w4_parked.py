@@ -7,7 +7,6 @@ is only parked, free of what the runtime keeps anyway (caches, a bounded number 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -17,13 +16,12 @@ from tests.bench._measuring import (
     Figures,
     Params,
     Stopwatch,
-    Workload,
     check,
     database_bytes,
     limited,
     memory,
-    warm_runtime,
 )
+from tests.bench._places import Place, Workload, warm_runtime
 from tests.bench._workflows import sleeper
 
 LOOK_S: Final = 0.05
@@ -63,18 +61,18 @@ async def _wake(runtime: Runtime, kept: dict[int, str], cap: int) -> float:
     return watch.wall_s
 
 
-async def _measure(params: Params, folder: Path) -> Figures:
+async def _measure(params: Params, place: Place) -> Figures:
     runs, cap, wake = params["runs"], params["cap"], min(params["wake"], params["runs"])
     half = runs // 2
-    async with warm_runtime(folder, [sleeper]) as runtime:
-        disk_before, before = database_bytes(folder), memory()
+    async with warm_runtime(place, [sleeper]) as runtime:
+        disk_before, before = database_bytes(place.folder), memory()
         watch = Stopwatch.started()
         kept = await _park(runtime, 0, half, cap, runs // wake)
         wall_s, cpu_s, middle = watch.wall_s, watch.cpu_s, memory()
         watch = Stopwatch.started()
         kept |= await _park(runtime, half, runs - half, cap, runs // wake)
         wall_s, cpu_s = wall_s + watch.wall_s, cpu_s + watch.cpu_s
-        after, disk_after = memory(), database_bytes(folder)
+        after, disk_after = memory(), database_bytes(place.folder)
         kept = dict(sorted(kept.items())[:wake])
         wake_s = await _wake(runtime, kept, cap)
     return {
@@ -92,9 +90,9 @@ async def _measure(params: Params, folder: Path) -> Figures:
     }
 
 
-def measure(params: Params, folder: Path) -> Figures:
+def measure(params: Params, place: Place) -> Figures:
     """Measure once."""
-    return trio.run(partial(_measure, params, folder))
+    return trio.run(partial(_measure, params, place))
 
 
 WORKLOAD = Workload(
@@ -103,4 +101,5 @@ WORKLOAD = Workload(
     full={"runs": 5_000, "cap": 50, "wake": 1_000},
     quick={"runs": 100, "cap": 50, "wake": 10},
     measure=measure,
+    topologies=("embedded",),
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import statistics
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -20,19 +19,18 @@ from tests.bench._measuring import (
     Figures,
     Params,
     Stopwatch,
-    Workload,
     check,
     limited,
-    warm_runtime,
 )
+from tests.bench._places import Place, Workload, warm_runtime
 from tests.bench._workflows import GO, long_journal
 
 BASELINE: Final = 1
 
 
-async def _record(folder: Path, sizes: list[int]) -> list[str]:
+async def _record(place: Place, sizes: list[int]) -> list[str]:
     """Make the runs; returns their ids."""
-    async with warm_runtime(folder, [long_journal]) as runtime:
+    async with warm_runtime(place, [long_journal]) as runtime:
         handles = [await runtime.client.start(long_journal, size) for size in sizes]
         await limited(
             len(handles), len(handles), lambda number: handles[number].wait("awaiting_event")
@@ -59,13 +57,13 @@ async def _read_and_fold(runtime: Runtime, run_id: str) -> tuple[float, float]:
     return read_ms, watch.wall_ms
 
 
-async def _measure(params: Params, folder: Path) -> Figures:
+async def _measure(params: Params, place: Place) -> Figures:
     sizes = [BASELINE, params["small"], params["large"]]
     every = [size for size in sizes for _ in range(params["times"])]
-    run_ids = await _record(folder, every)
+    run_ids = await _record(place, every)
     times_ms: dict[int, list[float]] = {size: [] for size in sizes}
     parts_ms: dict[int, tuple[float, float]] = {}
-    async with warm_runtime(folder, [long_journal]) as runtime:
+    async with warm_runtime(place, [long_journal]) as runtime:
         await runtime.recovered()
         for size, run_id in zip(every, run_ids, strict=True):
             parts_ms[size] = await _read_and_fold(runtime, run_id)
@@ -81,9 +79,9 @@ async def _measure(params: Params, folder: Path) -> Figures:
     }
 
 
-def measure(params: Params, folder: Path) -> Figures:
+def measure(params: Params, place: Place) -> Figures:
     """Measure once."""
-    return trio.run(partial(_measure, params, folder))
+    return trio.run(partial(_measure, params, place))
 
 
 WORKLOAD = Workload(
@@ -92,4 +90,5 @@ WORKLOAD = Workload(
     full={"small": 1_000, "large": 10_000, "times": 3},
     quick={"small": 20, "large": 200, "times": 1},
     measure=measure,
+    topologies=("embedded",),
 )

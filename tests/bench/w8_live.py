@@ -8,28 +8,27 @@ the time in the journal entry, so writing it to the disk is in it.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import trio
 import trio.testing
 from attrs import define, field
 
-from aiki_sdk import Unavailable
+from aiki_sdk import Client, Unavailable
+from aiki_sdk.client import AllUpdates
 from aiki_sdk.protocol import Update
 from aiki_trio import Runtime
 from tests.bench._measuring import (
     Figures,
     Params,
     Stopwatch,
-    Workload,
     check,
     limited,
     percentile,
-    warm_runtime,
 )
+from tests.bench._places import Engine, Place, Workload, warm_engine
 from tests.bench._workflows import chain
 from tests.bench.w1_sequential import throughput
 
@@ -59,14 +58,14 @@ class Seen:
         }
 
 
-async def _followed(runtime: Runtime, params: Params) -> Figures:
+async def _followed(client: Client, params: Params) -> Figures:
     """W1 where the first runs are followed by one subscriber each."""
     runs, steps, followers = params["runs"], params["steps"], params["subscribers"]
     seen = Seen()
     ended: list[int] = []
 
     async def run_one(number: int, nursery: trio.Nursery) -> None:
-        handle = await runtime.client.start(chain, number, steps)
+        handle = await client.start(chain, number, steps)
         if number < followers:
 
             async def follow() -> None:
@@ -85,7 +84,7 @@ async def _followed(runtime: Runtime, params: Params) -> Figures:
     return {"followed_tasks_per_s": runs * steps / wall_s} | seen.figures("followed", watch.wall_s)
 
 
-async def _broadcast(runtime: Runtime, params: Params) -> Figures:
+async def _broadcast(engine: Engine, runtime: Runtime, params: Params) -> Figures:
     """W1 where every subscriber gets everything."""
     seen = Seen()
     cut_off = runtime.hub.cut_off
@@ -101,7 +100,7 @@ async def _broadcast(runtime: Runtime, params: Params) -> Figures:
             nursery.start_soon(listen)
         await trio.testing.wait_all_tasks_blocked()
         watch = Stopwatch.started()
-        figures = await throughput(runtime, params)
+        figures = await throughput(engine, params)
         await trio.testing.wait_all_tasks_blocked()
         wall_s = watch.wall_s
         nursery.cancel_scope.cancel()
@@ -109,10 +108,48 @@ async def _broadcast(runtime: Runtime, params: Params) -> Figures:
     return {"broadcast_tasks_per_s": figures["tasks_per_s"]} | seen.figures("broadcast", wall_s)
 
 
-async def _measure(params: Params, folder: Path) -> Figures:
-    async with warm_runtime(folder, []) as runtime:
-        alone = (await throughput(runtime, params))["tasks_per_s"]
-        figures = await _followed(runtime, params) | await _broadcast(runtime, params)
+async def _broadcast_apart(engine: Engine, params: Params) -> Figures:
+    """Do the same over HTTP: a stream for each subscriber, all of them read by this process."""
+    seen = Seen()
+    cut_off = 0
+
+    async def listen(updates: AllUpdates) -> None:
+        nonlocal cut_off
+        left = params["runs"]
+        try:
+            while left:
+                update = await anext(updates)
+                seen.take(update)
+                left -= update.status.terminal and not update.live
+        except Unavailable:
+            cut_off += 1
+
+    async with AsyncExitStack() as opened:
+        streams = [
+            await opened.enter_async_context(engine.client.updates(workflow=chain))
+            for _ in range(params["subscribers"])
+        ]
+        async with trio.open_nursery() as nursery:
+            for updates in streams:
+                nursery.start_soon(listen, updates)
+            watch = Stopwatch.started()
+            figures = await throughput(engine, params)
+        wall_s = watch.wall_s
+    return {
+        "broadcast_tasks_per_s": figures["tasks_per_s"],
+        **seen.figures("broadcast", wall_s),
+        "broadcast_cut_off": cut_off,
+    }
+
+
+async def _measure(params: Params, place: Place) -> Figures:
+    async with warm_engine(place, []) as engine:
+        alone = (await throughput(engine, params))["tasks_per_s"]
+        figures = await _followed(engine.client, params)
+        if engine.runtime is None:
+            figures |= await _broadcast_apart(engine, params)
+        else:
+            figures |= await _broadcast(engine, engine.runtime, params)
     return {
         "alone_tasks_per_s": alone,
         **figures,
@@ -121,9 +158,9 @@ async def _measure(params: Params, folder: Path) -> Figures:
     }
 
 
-def measure(params: Params, folder: Path) -> Figures:
+def measure(params: Params, place: Place) -> Figures:
     """Measure once."""
-    return trio.run(partial(_measure, params, folder))
+    return trio.run(partial(_measure, params, place))
 
 
 WORKLOAD = Workload(

@@ -39,6 +39,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     parser.add_argument("--workers", type=int, default=2, help="of the cluster (default: 2)")
     parser.add_argument("--postgres", action="store_true", help="the cluster keeps runs there")
+    parser.add_argument("--redis", action="store_true", help="the cluster's workers pull there")
     parser.add_argument("--parallel", type=int, help="scenarios at a time (default: cores + 1)")
     return parser.parse_args(given)
 
@@ -68,7 +69,8 @@ def main(arguments: Sequence[str]) -> int:
             yield Named(f"random {number}", partial(random_round, seconds=seconds))
         if "cluster" in parts:
             left_s = max(5.0, until - time.monotonic())
-            yield cluster.rounds(left_s, postgres=given.postgres, workers=given.workers)
+            backing = {"postgres": given.postgres, "redis": given.redis}
+            yield cluster.rounds(left_s, **backing, workers=given.workers)
 
     root = Path(tempfile.mkdtemp(prefix="chaos-", dir=given.folder))
     root.chmod(0o755)  # a PostgreSQL that root starts runs as somebody else

@@ -1,6 +1,6 @@
 """Chaos in a cluster: a server, workers and what they stand on, killed and frozen under load.
 
-`python -m tests.chaos --only cluster [--postgres]`. Every 0.2 to 3 s a process is chosen
+`python -m tests.chaos --only cluster [--postgres] [--redis]`. Every 0.2 to 3 s a process is chosen
 and killed, frozen for a while, or told to end, and started again; then all is left alone, must come
 to rest, and is checked from the database.
 """
@@ -28,14 +28,14 @@ QUIET_S: Final = 60.0
 FROZEN_MAX_S: Final = 4.0
 
 
-def rounds(seconds: float, *, postgres: bool, workers: int) -> Named:
+def rounds(seconds: float, *, postgres: bool, redis: bool, workers: int) -> Named:
     """Make a scenario of this length."""
-    name = "cluster" + " with PostgreSQL" * postgres
-    play = partial(_play, seconds=seconds, postgres=postgres, workers=workers)
+    name = "cluster" + " with PostgreSQL" * postgres + " with Redis" * redis
+    play = partial(_play, seconds=seconds, postgres=postgres, redis=redis, workers=workers)
     return Named(name, play)
 
 
-def _play(stage: Stage, *, seconds: float, postgres: bool, workers: int) -> Report:
+def _play(stage: Stage, *, seconds: float, postgres: bool, redis: bool, workers: int) -> Report:
     data = stage.folder.path / "data"
     data.mkdir()
     with stage.folder.log.open("a") as log:
@@ -43,6 +43,7 @@ def _play(stage: Stage, *, seconds: float, postgres: bool, workers: int) -> Repo
             CODE,
             count=workers,
             postgres=postgres,
+            redis=redis,
             folder=data,
             environment={EFFECTS: str(stage.folder.effects), **_python()},
             worker_flags=("--shutdown-grace-s", "2", "--runs-max", "8"),

@@ -22,8 +22,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ from tests.docs._commands import commands_of, complaint
 from tests.docs._markdown import ROOT, Block, all_pages, blocks_of, name_of, pages
 from tests.docs._page import COMPLETE, Unit
 from tests.servers.postgres import shared_server
-from tests.servers.redis import RedisServer, binaries as redis_binaries
+from tests.servers.redis import RedisServer, binaries
 
 PAGE_TIMEOUT_S = 50  # Under pytest's faulthandler_timeout, so that the page's own output is shown.
 RUNNER = Path(__file__).with_name("_page.py")
@@ -87,27 +86,31 @@ def postgres_for(units: list[Unit]) -> dict[str, str]:
     return {"DATABASE_URL": server.url(server.create_database())}
 
 
-@contextmanager
-def redis_for(units: list[Unit], folder: Path) -> Generator[dict[str, str]]:
-    """Run a Redis for a page that asks for `REDIS_URL`."""
+def redis_for(units: list[Unit], folder: Path, stack: ExitStack) -> dict[str, str]:
+    """Give a page that asks for `REDIS_URL` a Redis of its own, until the stack is left."""
     if not any('environ["REDIS_URL"]' in unit["text"] for unit in units):
-        yield {}
-        return
-    with RedisServer(folder, redis_binaries()[0]) as server:
-        yield {"REDIS_URL": server.url}
+        return {}
+    server = stack.enter_context(RedisServer(folder, binaries()[0]))
+    return {"REDIS_URL": server.url}
 
 
-def run_page(
-    page: str, units: list[Unit], folder: Path, **redis: str
-) -> subprocess.CompletedProcess[str]:
+def run_page(page: str, units: list[Unit], folder: Path) -> subprocess.CompletedProcess[str]:
     """Execute a page in a process and a folder of its own."""
-    wanted = {**postgres_for(units), **redis}
+    wanted = postgres_for(units)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIKI_")}
+    with ExitStack() as stack:
+        wanted |= redis_for(units, folder, stack)
+        return _run(page, units, folder, {**inherited, **wanted})
+
+
+def _run(
+    page: str, units: list[Unit], folder: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", str(RUNNER)],
         input=json.dumps({"page": page, "units": units}),
         cwd=folder,
-        env={**inherited, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", **wanted},
+        env={**environment, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -120,8 +123,7 @@ def run_page(
 def test_python_blocks_run_top_to_bottom(page: Path, tmp_path: Path) -> None:
     units = units_of(blocks_of(page.read_text(encoding="utf-8")), name_of(page))
     if units:
-        with redis_for(units, tmp_path) as redis:
-            done = run_page(name_of(page), units, tmp_path, **redis)
+        done = run_page(name_of(page), units, tmp_path)
         assert ran(done), f"{name_of(page)} does not run:\n{done.stdout}"
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
+import trio.testing
 
 from aiki_gateway import GatewaySettings
 from tests.gateway.events import events_of
@@ -80,22 +83,38 @@ async def test_a_body_far_over_the_limit_is_answered_while_it_is_still_sent() ->
         assert answer.startswith(b"HTTP/1.1 413")
 
 
-async def test_slow_headers_are_not_waited_for() -> None:
+@pytest.mark.parametrize("pause_s", [0.02, 0.001])
+async def test_slow_headers_are_not_waited_for(pause_s: float) -> None:
     async with served(GatewaySettings(header_timeout_s=0.3)) as server:
         stream = await trio.open_tcp_stream(server.bound.host, server.bound.port)
         answer = b"?"
 
         async def dribble() -> None:
-            for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost" * 10:
+            for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost" * 40:
                 with suppress(trio.BrokenResourceError):
                     await stream.send_all(bytes([byte]))
-                await trio.sleep(0.02)
+                await trio.sleep(pause_s)
 
         async with stream, trio.open_nursery() as nursery:
             nursery.start_soon(dribble)
             answer = await rest_of(stream)
             nursery.cancel_scope.cancel()
         assert answer == b""
+
+
+async def test_a_request_that_came_in_time_is_answered_by_a_server_that_was_busy() -> None:
+    body = b'{"workflow": "greet", "input": {"name": "Ada"}}'
+    head = f"{HEAD}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    async with served(GatewaySettings(header_timeout_s=0.2)) as server:
+        async with await trio.open_tcp_stream(server.bound.host, server.bound.port) as stream:
+            await until(lambda: server.gateway.endswith(" 1 connections"))
+            await trio.testing.wait_all_tasks_blocked()
+            os.write(stream.socket.fileno(), head + body)  # at once: nothing else has its turn
+            busy_until = time.monotonic() + 0.4
+            while time.monotonic() < busy_until:  # the loop that serves computes something
+                pass
+            answer = await rest_of(stream)
+        assert answer.startswith(b"HTTP/1.1 201"), answer
 
 
 async def test_a_slow_body_is_not_waited_for() -> None:

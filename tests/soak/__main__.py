@@ -1,4 +1,6 @@
-"""A soak of an embedded runtime: `python -m tests.soak --minutes N [--out DIR]`.
+"""A soak: `python -m tests.soak --minutes N [--processes] [--out DIR]`.
+
+Of an embedded runtime; with `--processes` of a server and workers in processes of their own.
 
 Writes `soak.csv`, `soak.json` and `soak.svg` into DIR, and prints a line for each thing measured:
 how much it was, and what a straight line through the last 80 % of it says. The exit code is 1 if
@@ -22,7 +24,7 @@ import trio
 
 from .plot import svg
 from .rig import Plan, Recording, soak
-from .samples import HOUR_S, SERIES, Verdict, judge
+from .samples import HOUR_S, Verdict, judge
 
 SHOWN_MAX: Final = 20
 """Problems that are printed; the file has all of them."""
@@ -39,7 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--samples", type=int, default=300, help="how many samples are taken (default: 300)"
     )
+    parser.add_argument(
+        "--processes", action="store_true", help="soak a server and workers, each a process"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="how many of them (default: 2)")
     given = parser.parse_args(arguments)
+    if given.workers < 2:
+        parser.error(f"--workers is {given.workers}; one of at least 2 is killed again and again")
     logging.basicConfig(level=logging.ERROR)
     out: Path = given.out
     out.mkdir(parents=True, exist_ok=True)
@@ -51,8 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=given.seed,
     )
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        recording = trio.run(partial(soak, plan, Path(folder) / "soak.db"))
-    verdicts = [judge(s, recording.times, recording.columns[s.name]) for s in SERIES]
+        workers = given.workers if given.processes else 0
+        recording = trio.run(partial(soak, plan, Path(folder) / "soak.db", workers))
+    verdicts = [judge(s, recording.times, recording.columns[s.name]) for s in recording.series]
     write(out, recording, verdicts)
     for verdict in verdicts:
         print(verdict)

@@ -1,11 +1,11 @@
-"""Steady load with a fault once in a while, in one process, and a sample of it at intervals.
+"""Steady load with a fault once in a while, and a sample of what bears it at intervals.
 
 The load has a rate, not a speed: each kind of run is started in its turn, so many a second, and
 waited for. At most `live_max` are under way; where the machine is too busy for the rate the load
 keeps back, so that what is measured does not depend on other programs. Faults take turns as well:
-the worker is killed inside the runtime and replaced, the database is locked by another connection,
-running cases are cancelled. Failing tasks, retries, timeouts and cancelled trees are part of the
-load.
+the worker is killed and replaced, the database is locked by another connection, running cases are
+cancelled; where server and workers are processes, a worker is frozen too. Failing tasks, retries,
+timeouts and cancelled trees are part of the load.
 
 Ended runs are kept for seconds, so that the database is flat when deletion keeps up.
 """
@@ -13,10 +13,9 @@ Ended runs are kept for seconds, so that the database is flat when deletion keep
 from __future__ import annotations
 
 import gc
-import sqlite3
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -39,7 +38,7 @@ from aiki_sdk import (
 )
 from aiki_sdk.client import StartKwargs
 from aiki_sdk.protocol import RunStatus
-from aiki_trio import Runtime, RuntimeSettings, open_runtime
+from aiki_trio import RuntimeSettings, open_runtime
 from tests.chaos.checkers import (
     claims_follow_each_other,
     everything_has_ended_or_waits,
@@ -48,12 +47,13 @@ from tests.chaos.checkers import (
 )
 from tests.chaos.workload import KINDS, WORKFLOWS, Kind, item
 
-from .samples import database_bytes, process_figures, tree_figures
+from .processes import open_apart
+from .samples import EMBEDDED, Series
+from .subject import Embedded, Subject
 
 T = TypeVar("T")
 
 SEE_END_S: Final = 60.0
-LOCK_S: Final = 0.4
 AGAIN_S: Final = 0.05
 MISSING_MAX_S: Final = 10.0
 
@@ -91,6 +91,7 @@ class Plan:
 class Recording:
     """What was measured: seconds since the beginning, and a value of each column for each."""
 
+    series: Sequence[Series] = EMBEDDED
     times: list[float] = Factory(lambda: list[float]())
     columns: dict[str, list[float]] = Factory(lambda: dict[str, list[float]]())
     marks: list[tuple[float, str]] = Factory(lambda: list[tuple[float, str]]())
@@ -114,8 +115,7 @@ class Soak:
     """
 
     plan: Plan
-    database: Path
-    runtime: Runtime
+    subject: Subject
     recording: Recording
     chance: Random
     began: float = Factory(time.monotonic)
@@ -130,7 +130,8 @@ class Soak:
 
     async def run(self) -> None:
         """Load, disturb and sample; returns when every case has ended and nothing lives."""
-        kinds = [kind for kind in KINDS.values() if not kind.stays]
+        left_out = self.subject.left_out
+        kinds = [kind for kind in KINDS.values() if not kind.stays and kind.name not in left_out]
         async with trio.open_nursery() as background:
             background.start_soon(self._sample)
             background.start_soon(self._disturb)
@@ -142,10 +143,10 @@ class Soak:
                     cases.start_soon(self._play, room, kinds[number % len(kinds)], number)
                     number += 1
                     await trio.sleep(max(0.0, number / self.plan.rate - self.now()))
-                background.cancel_scope.cancel()
+            background.cancel_scope.cancel()
         with trio.move_on_after(SEE_END_S):
             # Nobody tells when nothing is left to be done, so it is looked for.
-            while self.runtime.runs.active or await self.runtime.storage.ready(limit=1):  # noqa: ASYNC110
+            while not await self.subject.idle():  # noqa: ASYNC110
                 await trio.sleep(0.05)
 
     # --- the load -----------------------------------------------------------------------------
@@ -161,7 +162,7 @@ class Soak:
         began = time.monotonic()
         reference = f"{kind.name}-{number}"
         options: StartKwargs = {**kind.options, "reference_id": reference}
-        starter = self.runtime.client.options(**options)
+        starter = self.subject.client.options(**options)
         handle = await insist(lambda: starter.start(kind.workflow, *kind.args(number)))
         self.live[handle.id] = handle
         try:
@@ -202,7 +203,7 @@ class Soak:
 
     async def _disturb(self) -> None:
         """Do something bad at intervals, in turn."""
-        faults = (self._kill_worker, self._cancel_some, self._lock_database)
+        faults = (*self.subject.faults, self._cancel_some)
         number = 0
         while True:
             await trio.sleep(self.plan.fault_every_s * self.chance.uniform(0.7, 1.3))
@@ -211,33 +212,12 @@ class Soak:
             self.recording.marks.append((self.now(), fault.__name__.strip("_").replace("_", " ")))
             await fault()
 
-    async def _kill_worker(self) -> None:
-        """Kill the worker in the midst of everything, and start another."""
-        session = self.runtime.session
-        worker = self.runtime.system.root.supervisor("worker")
-        assert session is not None, "the runtime has a worker"
-        assert worker is not None, "the runtime has a worker"
-        session.cut()
-        worker.kill()
-        await worker.wait_stopped()
-        self.runtime.start_worker()
-
     async def _cancel_some(self) -> None:
         """Cancel half of what is under way."""
         for handle in list(self.live.values())[::2]:
             self.cancelled.add(handle.id)
             with suppress(AikiError):  # It may have ended meanwhile.
                 await handle.cancel("soak")
-
-    async def _lock_database(self) -> None:
-        """Hold the database's write lock, so that writes are refused for a while."""
-        connection = sqlite3.connect(self.database, timeout=5.0, isolation_level=None)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            await trio.sleep(LOCK_S)
-            connection.execute("ROLLBACK")
-        finally:
-            connection.close()
 
     # --- the samples --------------------------------------------------------------------------
 
@@ -247,9 +227,7 @@ class Soak:
         while True:
             gc.collect()
             figures = {
-                **process_figures(),
-                **tree_figures(self.runtime.tree()),
-                "database": database_bytes(self.database),
+                **await insist(self.subject.figures),
                 "ended": float(self.ended),
                 "slowest": self.slowest_ms,
             }
@@ -276,14 +254,33 @@ async def insist(ask: Callable[[], Awaitable[T]]) -> T:
         await trio.sleep(AGAIN_S)
 
 
-async def soak(plan: Plan, database: Path) -> Recording:
-    """Run a soak on a new database, and look at what is left in it."""
+async def soak(plan: Plan, database: Path, processes: int = 0) -> Recording:
+    """Run a soak on a new database, and look at what is left in it.
+
+    Args:
+        plan: how long and how hard.
+        database: the file.
+        processes: how many workers, each a process of its own, as the server is one; 0: all of it
+            in this process.
+
+    """
     recording = Recording()
-    url = f"sqlite:///{database}"
-    async with open_runtime(url, workflows=WORKFLOWS, settings=SETTINGS) as runtime:
-        await Soak(plan, database, runtime, recording, Random(plan.seed)).run()
+    async with _opened(database, processes) as subject:
+        recording.series = subject.series
+        await Soak(plan, subject, recording, Random(plan.seed)).run()
     async with open_sqlite(database, SETTINGS.sqlite) as storage:
         world = await read_world(storage, (), ())
     for check in (journals_are_legal, claims_follow_each_other, everything_has_ended_or_waits):
         recording.problems += check(world)
     return recording
+
+
+@asynccontextmanager
+async def _opened(database: Path, processes: int) -> AsyncGenerator[Subject]:
+    if processes:
+        async with open_apart(database, processes) as apart:
+            yield apart
+        return
+    url = f"sqlite:///{database}"
+    async with open_runtime(url, workflows=WORKFLOWS, settings=SETTINGS) as runtime:
+        yield Embedded(runtime, database)

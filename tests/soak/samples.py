@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 from attrs import frozen
 
 from aiki_actors.kernel import TreeNode
+from aiki_sdk.protocol import TreeNode as ToldNode
+
+Node: TypeAlias = TreeNode | ToldNode
+"""A part of the actor tree: of this process, or as another one tells of it."""
 
 WARM_UP: Final = 0.2
 HOUR_S: Final = 3_600.0
 
-_STATUS: Final = Path("/proc/self/status")
-_FILES: Final = Path("/proc/self/fd")
+_PROC: Final = Path("/proc")
 
 
 @frozen
@@ -45,17 +48,29 @@ class Series:
 
 MIB: Final = 1024.0 * 1024.0
 
-SERIES: Final = (
-    Series("rss", "memory that the process has allocated, MiB", MIB, 6 * MIB, MIB),
-    Series("tasks", "Trio tasks", noise=250, per_hour=20),
-    Series("threads", "threads", noise=6, per_hour=1),
-    Series("files", "open file descriptors", noise=6, per_hour=1),
+_BESIDE: Final = (
     Series("database", "database with its log, MiB", MIB, 6 * MIB, 4 * MIB),
     Series("mailboxes", "messages that wait in mailboxes", noise=200, per_hour=100),
     Series("deepest", "messages in the fullest mailbox", noise=100, per_hour=50),
     Series("actors", "actors", noise=120, per_hour=20),
     Series("ended", "cases that have ended"),
     Series("slowest", "slowest case since the sample before, ms"),
+)
+EMBEDDED: Final = (
+    Series("rss", "memory that the process has allocated, MiB", MIB, 6 * MIB, MIB),
+    Series("tasks", "Trio tasks", noise=250, per_hour=20),
+    Series("threads", "threads", noise=6, per_hour=1),
+    Series("files", "open file descriptors", noise=6, per_hour=1),
+    *_BESIDE,
+)
+APART: Final = (
+    Series("rss", "memory that the server has allocated, MiB", MIB, 6 * MIB, MIB),
+    Series("threads", "threads of the server", noise=6, per_hour=1),
+    Series("files", "open file descriptors of the server", noise=40, per_hour=5),
+    Series("worker_rss", "memory that a worker has allocated, MiB", MIB, 6 * MIB, MIB),
+    Series("worker_threads", "threads of a worker", noise=6, per_hour=1),
+    Series("worker_files", "open file descriptors of a worker", noise=6, per_hour=1),
+    *_BESIDE,
 )
 """In the order of columns and panels. What has no limit is shown and not judged.
 
@@ -65,21 +80,27 @@ are under way then, instead of a few, each with actors and tasks of its own.
 
 
 def process_figures() -> dict[str, float]:
-    """Measure this process: allocated memory in bytes, threads, file descriptors, Trio tasks."""
+    """Measure this process, Trio tasks as well."""
+    tasks = float(trio.lowlevel.current_statistics().tasks_living)
+    return {**memory_figures("self"), "tasks": tasks}
+
+
+def memory_figures(pid: int | str) -> dict[str, float]:
+    """Measure a process: allocated memory in bytes, threads, file descriptors."""
+    place = _PROC / str(pid)
     words = dict(
         line.split(":", 1)
-        for line in _STATUS.read_text(encoding="ascii").splitlines()
+        for line in (place / "status").read_text(encoding="ascii").splitlines()
         if ":" in line
     )
     return {
         "rss": int(words["RssAnon"].split()[0]) * 1024.0,
         "threads": float(words["Threads"]),
-        "files": float(sum(1 for _ in _FILES.iterdir())),
-        "tasks": float(trio.lowlevel.current_statistics().tasks_living),
+        "files": float(sum(1 for _ in (place / "fd").iterdir())),
     }
 
 
-def tree_figures(tree: TreeNode) -> dict[str, float]:
+def tree_figures(tree: Node) -> dict[str, float]:
     """Measure the actors and their mailboxes."""
     depths = [node.mailbox_depth for node in _nodes(tree)]
     return {
@@ -89,7 +110,7 @@ def tree_figures(tree: TreeNode) -> dict[str, float]:
     }
 
 
-def _nodes(tree: TreeNode) -> Iterable[TreeNode]:
+def _nodes(tree: Node) -> Iterable[Node]:
     yield tree
     for child in tree.children:
         yield from _nodes(child)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.soak.samples import SERIES, Series, fit, judge
+from tests.soak.samples import APART, EMBEDDED, Series, fit, judge
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,11 +36,31 @@ def test_a_short_soak_ends_every_case_and_writes_its_report(tmp_path: Path) -> N
     assert {"kill worker", "cancel some", "lock database"} <= {what for _, what in report["marks"]}
     assert report["series"]["ended"]["growth"] > 20
     rows = list(csv.reader((tmp_path / "soak.csv").read_text().splitlines()))
-    assert rows[0] == ["seconds", *(series.name for series in SERIES)]
+    assert rows[0] == ["seconds", *(series.name for series in EMBEDDED)]
     assert len(rows) > 10
     picture = ET.parse(tmp_path / "soak.svg").getroot()
     drawn = [element for element in picture if element.tag.endswith("polyline")]
-    assert len(drawn) == len(SERIES)
+    assert len(drawn) == len(EMBEDDED)
+
+
+@pytest.mark.slow  # Three processes and ten seconds of load, in real time.
+def test_a_server_and_workers_are_soaked_as_processes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.soak", "--processes", "--minutes", "0.17"]
+    done = subprocess.run(
+        [*command, "--samples", "20", "--fault-every", "3", "--rate", "5", "--out", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert (tmp_path / "soak.json").exists(), f"{done.stdout}\n{done.stderr}"
+    report = json.loads((tmp_path / "soak.json").read_text())
+    assert report["problems"] == [], f"{done.stdout}\n{done.stderr}"
+    assert "kill worker" in {what for _, what in report["marks"]}
+    assert list(report["series"]) == [series.name for series in APART]
+    assert report["series"]["rss"]["start"] > 10 * 2**20, "the server was measured"
 
 
 MEMORY = Series("memory", "memory", noise=10.0, per_hour=5.0)

@@ -163,11 +163,15 @@ class RedisSettings:
 def redis_settings(url: str | None, settings: RedisSettings | None) -> RedisSettings | None:
     """Put an address and everything else that is set together; None: Redis is not used.
 
+    Args:
+        url: the address; None or empty: that of `settings`.
+        settings: everything else; None: the defaults.
+
     Raises:
         InvalidRequest: the address is not that of a Redis server; it is not shown.
 
     """
-    if url is None:
+    if not url:  # an empty variable unsets what another file sets
         return settings
     try:
         place = RedisUrl(url)

@@ -69,9 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("module", nargs="?", default="examples.orders.workflows")
     parser.add_argument("--workers", type=int, default=2, help="how many (default: 2)")
     parser.add_argument("--postgres", action="store_true", help="keep runs in PostgreSQL")
-    parser.add_argument(
-        "--redis", action="store_true", help="start a Redis too; nothing of Aiki uses it yet"
-    )
+    parser.add_argument("--redis", action="store_true", help="hand runs out through Redis")
     parser.add_argument("--folder", type=Path, help="keep the data in this folder")
     given = parser.parse_args(arguments)
     if given.workers < 0:

