@@ -125,7 +125,7 @@ class PostgresServer:
             shutil.chown(self.folder, user)
         self._run(
             "initdb", "-D", str(self.folder / "data"), "-U", USER, "-A", "trust",
-            "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions",
+            "-E", "UTF8", "--locale=C", "--no-sync",
         )  # fmt: skip
 
     def copy_from(self, primary: PostgresServer) -> None:
