@@ -21,7 +21,13 @@ from aiki_actors.storage.postgres import (
     postgres_schema_version,
 )
 from aiki_actors.storage.postgres._migrations import MIGRATION_LOCK, lock_key, newest_version
-from aiki_sdk import StorageError, StorageLocked, StorageTooNew, UnknownOutcome
+from aiki_sdk import (
+    StorageError,
+    StorageLocked,
+    StorageReadOnly,
+    StorageTooNew,
+    UnknownOutcome,
+)
 from aiki_trio.cli import main
 from tests.contract.storage_cases import add, create
 from tests.postgres.cases import IMPATIENT, OK, PATIENT, ask, entries_of, holding
@@ -159,6 +165,23 @@ async def test_a_schema_of_another_program_is_left_alone(
     await ask(shared, empty, "CREATE TABLE aiki.theirs ()")
     with pytest.raises(StorageError, match="another program"):
         await migrate_postgres(empty)
+
+
+async def test_a_user_who_was_given_a_schema_needs_no_right_to_create_one(
+    empty: str, shared: PostgresServer
+) -> None:
+    await ask(shared, empty, "CREATE ROLE modest LOGIN")
+    try:
+        modest = empty.replace("postgres@", "modest@")
+        with pytest.raises(StorageReadOnly, match="grant it the schema"):
+            await migrate_postgres(modest)
+        await ask(shared, empty, "CREATE SCHEMA aiki AUTHORIZATION modest")
+        assert await migrate_postgres(modest) == (0, NEWEST)
+        async with open_postgres(modest, QUICK) as storage:
+            assert await storage.append([create("run_1")]) == [OK]
+    finally:
+        await ask(shared, empty, "DROP OWNED BY modest CASCADE")
+        await ask(shared, empty, "DROP ROLE modest")
 
 
 async def test_two_schemas_of_one_database_have_nothing_to_do_with_each_other(empty: str) -> None:
