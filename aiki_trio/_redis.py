@@ -43,7 +43,7 @@ class RedisQueue:
     runtime: Runtime
     settings: RedisSettings
     publisher: Publisher = field(init=False)
-    updates: UpdatePublisher = field(init=False)
+    updates: UpdatePublisher | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Make both ends, and let dispatcher and hub know of them; nothing is connected yet."""
@@ -56,9 +56,10 @@ class RedisQueue:
             runtime.rng,
             self._health_changed,
         )
-        self.updates = UpdatePublisher(self.settings, runtime.clock, runtime.rng)
         runtime.dispatcher.publisher = self.publisher
-        runtime.hub.tap = self.updates.publish
+        if self.settings.publish_updates:
+            self.updates = UpdatePublisher(self.settings, runtime.clock, runtime.rng)
+            runtime.hub.tap = self.updates.publish
 
     def _health_changed(self, health: QueueHealth) -> None:
         self.runtime.dispatcher.publishes(health.ok)
@@ -70,16 +71,17 @@ class RedisQueue:
             found["redis"] = (
                 f"{self.publisher.health.message}; runs are handed out over workers' sessions"
             )
-        if not self.updates.health.ok:
+        if self.updates is not None and not self.updates.health.ok:
             found["updates"] = f"{self.updates.health.message}; updates are not published"
         return found
 
     def specs(self) -> tuple[ChildSpec[Never], ...]:
         """Describe the actors that publish."""
-        return (
-            ChildSpec(PUBLISHER, lambda: LoopActor(self.publisher)),
-            ChildSpec(UPDATES, lambda: LoopActor(self.updates)),
-        )
+        publisher = ChildSpec[Never](PUBLISHER, lambda: LoopActor(self.publisher))
+        updates = self.updates
+        if updates is None:
+            return (publisher,)
+        return (publisher, ChildSpec[Never](UPDATES, lambda: LoopActor(updates)))
 
 
 @define(eq=False)

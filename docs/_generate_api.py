@@ -21,9 +21,12 @@ from typing import Final
 import attrs
 
 from aiki_actors.engine import EngineLimits
+from aiki_actors.queue import RedisSettings
 from aiki_actors.server import KeeperSettings, TimerSettings
+from aiki_actors.session import SessionLimits
 from aiki_actors.storage import PostgresSettings, SqliteSettings
 from aiki_actors.worker import WorkerSettings
+from aiki_gateway import GatewaySettings
 from aiki_sdk import AikiError
 from aiki_sdk.http import HttpSettings
 from aiki_trio import RuntimeSettings
@@ -45,6 +48,9 @@ SETTINGS: Final[tuple[tuple[type, str, str], ...]] = (
     (TimerSettings, "aiki_actors.server", "timers"),
     (SqliteSettings, "aiki_actors.storage", "sqlite"),
     (PostgresSettings, "aiki_actors.storage", "postgres"),
+    (RedisSettings, "aiki_actors.queue", "redis"),
+    (SessionLimits, "aiki_actors.session", "sessions"),
+    (GatewaySettings, "aiki_gateway", ""),
     (HttpSettings, "aiki_sdk.http", ""),
 )
 
@@ -269,6 +275,8 @@ def dedented(section: str) -> str:
 
 def default_of(attribute: attrs.Attribute[object]) -> str:
     """Write a setting's default for people."""
+    if attribute.default is attrs.NOTHING:
+        return "to be given"
     value = attribute.default
     if isinstance(value, attrs.Factory):  # type: ignore[arg-type]  # a class at run time
         return "see below"

@@ -11,15 +11,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import trio
 from attrs import define, frozen
 
 Params: TypeAlias = Mapping[str, int]
 Figures: TypeAlias = dict[str, float]
-
-_STATUS: Final = Path("/proc/self/status")
 
 
 class WrongResult(Exception):
@@ -86,19 +84,22 @@ class Memory:
     mapped: int
 
 
-def memory() -> Memory:
-    """Collect garbage and read how much memory this process holds."""
-    gc.collect()
-    kib = dict(line.split()[:2] for line in _STATUS.read_text().splitlines() if "kB" in line)
+def memory(pid: int | None = None) -> Memory:
+    """Read how much memory a process holds; without one, this process, after a collection."""
+    if pid is None:
+        gc.collect()
+    status = Path(f"/proc/{pid or 'self'}/status")
+    kib = dict(line.split()[:2] for line in status.read_text().splitlines() if "kB" in line)
     if "RssAnon:" not in kib:
-        message = f"{_STATUS} has no line RssAnon; memory is measured on Linux only"
+        message = f"{status} has no line RssAnon; memory is measured on Linux only"
         raise OSError(message)
     return Memory(int(kib["RssAnon:"]) * 1024, int(kib["RssFile:"]) * 1024)
 
 
 def database_bytes(folder: Path) -> int:
-    """Return the size of the database, its write-ahead log included."""
-    return sum(path.stat().st_size for path in sorted(folder.glob("bench.db*")))
+    """Return the size of the database: SQLite's with its log, PostgreSQL's without."""
+    files = [*folder.glob("*.db*"), *(folder / "postgres" / "base").rglob("*")]
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 async def limited(

@@ -1,4 +1,4 @@
-"""Where a workload runs: in this process, or on a server and a worker in processes of their own.
+"""Where a workload runs: in this process, or on a server and workers in processes of their own.
 
 Either way it is given a `Place`, and asks it for a client of an engine that has run a few small
 runs, so that no figure has imports and first connections in it.
@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from attrs import Factory, frozen
 
@@ -20,7 +20,9 @@ from aiki_trio.testing.cluster import LocalCluster, Managed
 from tests.bench._measuring import Figures, Params, check, limited
 from tests.bench._workflows import chain
 
-Topology: TypeAlias = Literal["embedded", "split"]
+Topology: TypeAlias = Literal["embedded", "split", "postgres", "full"]
+TOPOLOGIES: Final[tuple[Topology, ...]] = get_args(Topology)
+APART: Final[tuple[Topology, ...]] = TOPOLOGIES[1:]
 
 CODE: Final = "tests.bench._workflows"
 """What workers in processes of their own execute."""
@@ -39,7 +41,8 @@ class Place:
 
     Attributes:
         folder: empty, for the database and whatever else.
-        topology: `embedded`: one process; `split`: a server and a worker process, reached by HTTP.
+        topology: `embedded`: one process; `split`: a server and a worker process, reached by HTTP;
+            `postgres`: a server, two workers and PostgreSQL; `full`: the same with Redis Streams.
 
     """
 
@@ -70,7 +73,7 @@ class Workload:
     full: Params
     quick: Params
     measure: Callable[[Params, Place], Figures]
-    topologies: tuple[Topology, ...] = ("embedded", "split")
+    topologies: tuple[Topology, ...] = TOPOLOGIES
 
 
 @frozen
@@ -122,15 +125,18 @@ async def warm_engine(
     with local_cluster(place) as cluster:
         async with Client(cluster.url, workflows=[chain, *workflows]) as client:
             await _warm_up(client)
-            parts = {"server": cluster.server, "worker": cluster.workers[0]}
+            workers = {part.name.replace("-", "_"): part for part in cluster.workers}
+            parts = {"server": cluster.server, **workers}
             yield Engine(client, None, parts)
 
 
 def local_cluster(place: Place) -> LocalCluster:
-    """Return a server and a worker with their default settings; entering it starts them."""
+    """Return server, workers and what they stand on, by default settings; entering starts them."""
     return LocalCluster(
         CODE,
-        count=1,
+        count=1 if place.topology == "split" else 2,
+        postgres=place.topology != "split",
+        redis=place.topology == "full",
         folder=place.folder,
         environment={"PYTHONPATH": str(ROOT), "AIKI_LOG_LEVEL": "info"},
     )

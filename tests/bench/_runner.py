@@ -24,7 +24,7 @@ from aiki_trio import RuntimeSettings
 from tests.bench._child import WORKLOADS
 from tests.bench._measuring import Figures, Params
 from tests.bench._peers import compare
-from tests.bench._places import Topology, Workload
+from tests.bench._places import TOPOLOGIES, Topology, Workload
 
 Spread: TypeAlias = dict[str, float]
 Report: TypeAlias = dict[str, object]
@@ -43,9 +43,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", help=f"workloads, of {names} (default: all that there are)")
     parser.add_argument(
         "--topology",
-        choices=("embedded", "split"),
+        choices=TOPOLOGIES,
         default="embedded",
-        help="one process, or a server and a worker in processes of their own, reached by HTTP",
+        help="one process; a server and a worker apart; two workers and PostgreSQL; and Redis",
     )
     parser.add_argument("--reps", type=int, default=3, help="repetitions of each (default: 3)")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all works")
@@ -112,6 +112,7 @@ def _report(
     workload: Workload, params: Params, repetitions: list[Figures], topology: Topology
 ) -> Report:
     sqlite = RuntimeSettings().sqlite
+    on_postgres = topology in ("postgres", "full")
     return {
         "workload": workload.name,
         "title": workload.title,
@@ -125,7 +126,9 @@ def _report(
             "trio": version("trio"),
             "sqlite": sqlite3.sqlite_version,
         },
-        "durability": {"journal_mode": "wal", "synchronous": sqlite.synchronous},
+        "durability": {"database": "postgresql", "synchronous_commit": "on", "fsync": "on"}
+        if on_postgres
+        else {"database": "sqlite", "journal_mode": "wal", "synchronous": sqlite.synchronous},
         "machine": {"cores": os.cpu_count(), "system": platform.system()},
     }
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from aiki_trio import Runtime
+from aiki_sdk import Client
 from tests.bench._measuring import (
     Figures,
     Params,
@@ -21,19 +21,19 @@ from tests.bench._measuring import (
     limited,
     memory,
 )
-from tests.bench._places import Place, Workload, warm_runtime
+from tests.bench._places import Place, Workload, warm_engine
 from tests.bench._workflows import sleeper
 
 LOOK_S: Final = 0.05
 """Between two looks at how many are parked; outside the runtime nothing says so."""
 
 
-async def _park(runtime: Runtime, first: int, count: int, cap: int, every: int) -> dict[int, str]:
+async def _park(client: Client, first: int, count: int, cap: int, every: int) -> dict[int, str]:
     """Start so many sleepers, wait until all are parked; returns the ids of every n-th."""
     kept: dict[int, str] = {}
 
     async def start(number: int) -> None:
-        handle = await runtime.client.start(sleeper, number)
+        handle = await client.start(sleeper, number)
         if number % every == 0:
             kept[number] = handle.id
 
@@ -42,17 +42,17 @@ async def _park(runtime: Runtime, first: int, count: int, cap: int, every: int) 
     parked = 0
     while parked < first + count:
         await trio.sleep(LOOK_S)
-        parked = await runtime.client.count(workflow=sleeper.name, status="sleeping")
+        parked = await client.count(workflow=sleeper.name, status="sleeping")
     return kept
 
 
-async def _wake(runtime: Runtime, kept: dict[int, str], cap: int) -> float:
+async def _wake(client: Client, kept: dict[int, str], cap: int) -> float:
     """Wake runs and await them all; returns seconds."""
     chosen = sorted(kept.items())
 
     async def wake(place: int) -> None:
         number, run_id = chosen[place]
-        handle = await runtime.client.get(run_id, workflow=sleeper)
+        handle = await client.get(run_id, workflow=sleeper)
         await handle.wake("long")
         check(actual=await handle.result(), expected=number, what=f"result of {run_id}")
 
@@ -64,17 +64,21 @@ async def _wake(runtime: Runtime, kept: dict[int, str], cap: int) -> float:
 async def _measure(params: Params, place: Place) -> Figures:
     runs, cap, wake = params["runs"], params["cap"], min(params["wake"], params["runs"])
     half = runs // 2
-    async with warm_runtime(place, [sleeper]) as runtime:
-        disk_before, before = database_bytes(place.folder), memory()
+    async with warm_engine(place, [sleeper]) as engine:
+        client = engine.client
+        # The server's memory is what grows with what is parked; a worker keeps a bounded number.
+        server = engine.processes.get("server")
+        pid = None if server is None else server.pid
+        disk_before, before = database_bytes(place.folder), memory(pid)
         watch = Stopwatch.started()
-        kept = await _park(runtime, 0, half, cap, runs // wake)
-        wall_s, cpu_s, middle = watch.wall_s, watch.cpu_s, memory()
+        kept = await _park(client, 0, half, cap, runs // wake)
+        wall_s, cpu_s, middle = watch.wall_s, watch.cpu_s, memory(pid)
         watch = Stopwatch.started()
-        kept |= await _park(runtime, half, runs - half, cap, runs // wake)
+        kept |= await _park(client, half, runs - half, cap, runs // wake)
         wall_s, cpu_s = wall_s + watch.wall_s, cpu_s + watch.cpu_s
-        after, disk_after = memory(), database_bytes(place.folder)
+        after, disk_after = memory(pid), database_bytes(place.folder)
         kept = dict(sorted(kept.items())[:wake])
-        wake_s = await _wake(runtime, kept, cap)
+        wake_s = await _wake(client, kept, cap)
     return {
         "park_s": wall_s,
         "parked_per_s": runs / wall_s,
@@ -101,5 +105,4 @@ WORKLOAD = Workload(
     full={"runs": 5_000, "cap": 50, "wake": 1_000},
     quick={"runs": 100, "cap": 50, "wake": 10},
     measure=measure,
-    topologies=("embedded",),
 )

@@ -77,13 +77,13 @@ def _executed(folder: Path) -> list[str]:
 
 def measure(params: Params, place: Place) -> Figures:
     """Measure once."""
-    if place.topology == "split":
-        return trio.run(partial(_measure_split, params, place))
+    if place.topology != "embedded":
+        return trio.run(partial(_measure_apart, params, place))
     return _measure_embedded(params, place.folder)
 
 
-async def _measure_split(params: Params, place: Place) -> Figures:
-    """Kill the worker and start another; the server and the client live on."""
+async def _measure_apart(params: Params, place: Place) -> Figures:
+    """Kill a worker and start another; the server and the client live on."""
     folder = place.folder
     minimum = params["runs"] * params["steps"]
     with local_cluster(place) as cluster:
@@ -96,7 +96,7 @@ async def _measure_split(params: Params, place: Place) -> Figures:
                     message = f"half of the tasks did not run: {len(_executed(folder))}"
                     raise WrongResult(message)
                 await trio.sleep(LOOK_S)
-            (worker,) = cluster.workers
+            worker = cluster.workers[0]
             worker.kill()
             at_kill, since_kill = len(_executed(folder)), Stopwatch.started()
             worker.start()

@@ -116,6 +116,8 @@ class RedisSettings:
         backoff_s: first pause before connecting again; doubles, with jitter, …
         backoff_max_s: … up to this.
         stop_grace_s: how long a stopping worker tries to say goodbye to Redis.
+        publish_updates: whether a server publishes each update of each run, for backend services;
+            that costs it about a tenth of a millisecond an update.
 
     """
 
@@ -140,6 +142,7 @@ class RedisSettings:
     backoff_s: float = 0.1
     backoff_max_s: float = 5.0
     stop_grace_s: float = 0.5
+    publish_updates: bool = True
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot work, naming it."""
