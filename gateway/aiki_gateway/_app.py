@@ -25,7 +25,7 @@ from aiki_sdk import AikiError, NotFound
 
 from ._engine import Engine
 from ._gate import Gate, problem_reply
-from ._live_socket import GOING_AWAY, JsonSocket, cancel_after, serve_live_socket
+from ._live_socket import JsonSocket, serve_live_socket
 from ._problems import HttpError, refused
 from ._routes import Access
 
@@ -37,7 +37,7 @@ API_PREFIX: Final = "/v1/"
 class _WorkerSocket(Protocol):
     """What the module of worker sessions offers."""
 
-    serve_worker: Callable[[Engine, Websocket], Awaitable[None]]
+    serve_worker: Callable[[Engine, Websocket, trio.Event], Awaitable[None]]
 
 
 class GatewayApp(QuartTrio):
@@ -134,10 +134,5 @@ async def _worker_socket(gate: Gate) -> Response | None:
         return _response(error)
     worker_socket = cast("_WorkerSocket", importlib.import_module(module))
     with gate.counted_stream():
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(cancel_after, gate.closing, nursery.cancel_scope)
-            await worker_socket.serve_worker(gate.engine, socket)
-            nursery.cancel_scope.cancel()
-    if gate.closing.is_set():
-        await socket.close(GOING_AWAY, "the server is stopping; come back")
+        await worker_socket.serve_worker(gate.engine, socket, gate.closing)
     return None
