@@ -159,6 +159,9 @@ async def test_all_filters_must_hold(port: FakePort, client: Client) -> None:
     assert await ids(reference_id="r-1", version="1.0.0") == ["run_1"]
     assert await ids(created_after=EPOCH + timedelta(seconds=1)) == ["run_3", "run_2"]
     assert await ids(created_before=EPOCH + timedelta(seconds=1)) == ["run_1"]
+    assert await ids(query="Count R-1") == ["run_1"]
+    assert await ids(query="greet") == ["run_3"]
+    assert await ids(query="count greet") == []
     assert await client.count(workflow=count_up, status="queued") == 1
     assert await client.count() == 3
 
@@ -198,6 +201,8 @@ async def test_times_are_asked_for_in_utc(client: Client) -> None:
         ({"workflow": 5}, r"workflow=5 .*not int"),
         ({"labels": {"a": None}}, r"labels\['a'\]=None"),
         ({"created_after": datetime(2026, 1, 1)}, r"created_after=.*aware"),  # noqa: DTZ001
+        ({"query": 5}, r"query=5 .*as a str"),
+        ({"query": "x" * 257}, r"query='x.*at most 256 characters"),
         ({"created_before": "today"}, r"created_before='today'"),
     ],
 )
