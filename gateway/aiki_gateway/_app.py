@@ -16,7 +16,7 @@ from typing import Final, Protocol, cast
 
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
-from quart import Response, Websocket, websocket
+from quart import Response, Websocket, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from typing_extensions import override
 from werkzeug.exceptions import HTTPException
@@ -26,7 +26,7 @@ from aiki_sdk import AikiError, NotFound
 from ._engine import Engine
 from ._gate import Gate, problem_reply
 from ._live_socket import JsonSocket, serve_live_socket
-from ._problems import HttpError, refused
+from ._problems import HttpError, no_such_path, refused
 from ._routes import Access
 
 LOGGER: Final = logging.getLogger("aiki.gateway")
@@ -82,7 +82,7 @@ def make_app(gate: Gate) -> GatewayApp:
 
 def _http_problem(error: HTTPException) -> Response:
     if error.code == 404:
-        return _response(NotFound("this path does not exist; see /openapi.json"))
+        return _response(no_such_path(request.path if has_request_context() else websocket.path))
     if error.code is None or error.code >= 500:
         return _response(AikiError("the server failed; its log says more"))
     return _response(refused(error.code, error.description or error.name))

@@ -10,7 +10,16 @@ import pytest
 import trio
 import trio.testing
 
-from aiki_sdk import Client, InvalidRequest, NotFound, Run, RunStatus, Unavailable, workflow
+from aiki_sdk import (
+    Client,
+    InvalidRequest,
+    NotFound,
+    Run,
+    RunStatus,
+    SyncClient,
+    Unavailable,
+    workflow,
+)
 from aiki_sdk.protocol import HealthStatus, RunPage, RunQuery, StartRequest
 from tests.unit.sdk.fake_port import EPOCH, FakePort
 from tests.unit.sdk.fake_server import client_over
@@ -181,6 +190,13 @@ async def test_a_set_of_statuses_makes_the_same_query_every_time(client: Client)
 
     assert queries[0] == queries[1]
     assert queries[0].status == (RunStatus.QUEUED, RunStatus.STALLED, RunStatus.FAILED)
+
+
+async def test_schedules_are_refused_with_what_there_is(client: Client) -> None:
+    with pytest.raises(InvalidRequest, match=r"no schedules; start runs with delay= or at="):
+        _ = client.schedules
+    with SyncClient("http://localhost:1") as plain, pytest.raises(InvalidRequest, match="delay="):
+        _ = plain.schedules
 
 
 async def test_times_are_asked_for_in_utc(client: Client) -> None:
