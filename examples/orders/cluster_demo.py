@@ -11,7 +11,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -107,18 +108,33 @@ class ClusterDemo:
         """Kill a part and start it again."""
         victim = cluster.part(part)
         clock = SystemClock()
-        journals = trio.run(read_through, cluster.url)
         pid = victim.pid
-        victim.kill()
-        died_at = clock.now()
+        works = part.startswith("worker")
+        # On a slow machine the work would be done before all journals are read. Workers that stand
+        # still and then miss their server as well could lose their claims.
+        with standing_still(cluster.workers if works else ()):
+            journals = trio.run(read_through, cluster.url)
+            victim.kill()
+            died_at = clock.now()
         died_by = -victim.wait()
         victim.start()
         restarted_at = clock.now()
         victim.wait_ready()
         name = signal.Signals(died_by).name if died_by > 0 else "no signal"
         self.tell(f"{part}, process {pid}, died by {name} and was started again")
-        works = part.startswith("worker")
         return Kill(part, works, pid, max(died_by, 0), died_at, restarted_at, journals)
+
+
+@contextmanager
+def standing_still(parts: Sequence[Managed]) -> Generator[None]:
+    """Let processes stand still, in the midst of whatever they do."""
+    for part in parts:
+        part.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.send(signal.SIGCONT)
 
 
 async def read_through(url: str) -> dict[str, History]:
