@@ -379,10 +379,8 @@ def headers_map(scope: HTTPScope) -> Mapping[str, str]:
 
 def _namespace(headers: Mapping[str, str], query: Mapping[str, list[str]]) -> str:
     """Return the namespace: by header, or by query where browsers can send no headers."""
-    named = headers.get("aiki-namespace")
-    if named is not None:
-        return named
-    return query.get("namespace", [NAMESPACE_DEFAULT])[0]
+    asked = query.get("namespace", [NAMESPACE_DEFAULT])[0]
+    return headers.get("aiki-namespace", asked)
 
 
 def _check_path(path: Mapping[str, str]) -> None:

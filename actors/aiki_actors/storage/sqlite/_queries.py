@@ -373,9 +373,7 @@ def _ended(connection: sqlite3.Connection, which: Deletion) -> list[str]:
     """
     found: list[tuple[int, str]] = []
     names = ended_workflows(connection) if which.workflow is None else (which.workflow,)
-    for name in names:
-        if name in which.excluding:
-            continue
+    for name in [name for name in names if name not in which.excluding]:
         if which.namespace is None:
             rows = connection.execute(ENDED, (name, which.before, which.limit))
         else:
