@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +31,7 @@ from .program import Report
 from .scenario import Named, Stage
 from .worker_code import EFFECTS
 
+LOOPBACK: Final = "127.0.0.1"
 CODE: Final = "tests.chaos.worker_code"
 QUIET_S: Final = 60.0
 FROZEN_MAX_S: Final = 4.0
@@ -187,6 +190,8 @@ def _strike(stage: Stage, part: Managed) -> str:
     """Do something bad to a process, and start it again if it is gone; say what."""
     chance = stage.chance
     draw = chance.random()
+    if part.name == "redis" and draw < 0.4:
+        return _make_forget(stage, part)
     if draw < 0.3:
         part.send(signal.SIGSTOP)
         time.sleep(chance.uniform(0.1, FROZEN_MAX_S))
@@ -205,3 +210,21 @@ def _strike(stage: Stage, part: Managed) -> str:
     time.sleep(chance.uniform(0.0, 0.5))
     part.start()
     return what
+
+
+def _make_forget(stage: Stage, redis: Managed) -> str:
+    """Let Redis lose all that it has: at once, or because it is killed and kept nothing."""
+    if stage.chance.random() < 0.5 and redis.running:
+        port = int(redis.command[redis.command.index("--port") + 1])
+        try:
+            with socket.create_connection((LOOPBACK, port), timeout=5.0) as link:
+                link.sendall(b"FLUSHALL\r\n")
+                stage.expect(link.recv(100) == b"+OK\r\n", "Redis did not do as it was told")
+        except OSError as error:
+            return f"could not flush ({type(error).__name__})"
+        return "flushed"
+    redis.kill()
+    kept = stage.folder.path / "data" / "redis" / "appendonlydir"
+    shutil.rmtree(kept, ignore_errors=True)
+    redis.start()
+    return "killed and emptied"

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,16 @@ def test_random_kills_under_load_lose_nothing(tmp_path: Path) -> None:
 def test_a_cluster_whose_processes_are_killed_and_frozen_under_load_loses_nothing(
     tmp_path: Path,
 ) -> None:
-    """A server and two workers, for seconds; the same on PostgreSQL and Redis by hand."""
+    """A server and two workers, for seconds."""
     told = chaos(tmp_path, "--only", "cluster", "--minutes", "0.1")
+    assert "every promise was kept" in told, told
+
+
+def test_the_whole_cluster_loses_nothing_when_postgresql_and_redis_are_killed_too() -> None:
+    """The same on PostgreSQL and Redis, which forgets all that it has now and then."""
+    # pytest's own folders are closed to the user that PostgreSQL runs as.
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        told = chaos(folder, "--only", "cluster", "--minutes", "0.2", "--postgres", "--redis")
     assert "every promise was kept" in told, told
