@@ -187,10 +187,7 @@ class Gate:
                 204,
                 headers=(
                     ("access-control-allow-methods", allowed),
-                    (
-                        "access-control-allow-headers",
-                        ", ".join(_REQUEST_HEADERS),
-                    ),
+                    ("access-control-allow-headers", ", ".join(_REQUEST_HEADERS)),
                     ("access-control-max-age", "600"),
                 ),
             )

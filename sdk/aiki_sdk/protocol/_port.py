@@ -95,7 +95,7 @@ class ClientPort(Protocol):
         ...
 
     async def journal(self, run_id: str, *, after: int, limit: int) -> Sequence[JournalEntry]:
-        """Return the entries with seq above `after`, in order, at most `limit`; empty: no more."""
+        """Return the entries with seq above `after`, in order: `limit`, or all."""
         ...
 
     async def result(self, run_id: str, *, wait_s: float | None) -> Outcome | None:

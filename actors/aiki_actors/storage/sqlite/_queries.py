@@ -102,11 +102,6 @@ def count(connection: sqlite3.Connection, where: RunFilter) -> int:
     return int(connection.execute(query.text, query.values).fetchone()[0])
 
 
-_SEARCHED: Final = (
-    "lower(runs.run_id || ' ' || runs.workflow || ' ' || coalesce(runs.reference_id, ''))"
-)
-
-
 def listing(where: RunFilter, limit: int, end: tuple[int, str] | None) -> Query | None:
     """Ask for the runs of a filter that were created before `end`; None: there can be none."""
     texts: list[str] = []
@@ -194,7 +189,8 @@ def _conditions(where: RunFilter) -> tuple[list[str], list[Value]]:
         )
         values += (name, label)
     for word in words_of(where):
-        conditions.append(f"instr({_SEARCHED}, ?) > 0")
+        searched = "runs.run_id || ' ' || runs.workflow || ' ' || coalesce(runs.reference_id, '')"
+        conditions.append(f"instr(lower({searched}), ?) > 0")
         values.append(word)
     return conditions, values
 
