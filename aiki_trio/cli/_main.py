@@ -8,11 +8,11 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import trio
 
-from aiki_sdk import AikiError
+from aiki_sdk import AikiError, InvalidRequest
 
 from ._arguments import Carry, build_parser
 from ._command import Command
@@ -20,6 +20,12 @@ from ._completion import subcommands
 from ._exit import ExitCode, exit_code_of, only_error
 from ._output import Output
 from ._settings import CliSettings, read_settings
+
+ABSENT: Final = {
+    "schedules": "start runs with --delay, or let a run sleep and then continue as new",
+    "keys": "tell the server its keys by AIKI_API_KEYS",
+}
+"""Commands that are asked for and not there yet, and what there is."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; see `ExitCode`.
     """
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in ABSENT:
+        return _refused(
+            InvalidRequest(f"this version has no `aiki {words[0]}`; {ABSENT[words[0]]}"),
+            Output(sys.stdout, sys.stderr, json="--json" in words),
+        )
     parser = build_parser()
     try:
         arguments = parser.parse_args(argv)

@@ -93,6 +93,7 @@ class ReaderPort:
             labels=tuple(query.labels.items()),
             created_after=query.created_after,
             created_before=query.created_before,
+            query=query.query,
         )
 
     async def list(self, query: RunQuery) -> RunPage:

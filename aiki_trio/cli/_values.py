@@ -96,6 +96,7 @@ def filters_of(arguments: Namespace) -> RunFilters:
         "reference_id": arguments.reference_id,
         "parent_id": arguments.parent_id,
         "labels": pairs_argument("label", arguments.label),
+        "query": arguments.query,
     }
     if arguments.since is not None:
         filters["created_after"] = time_argument("since", arguments.since)

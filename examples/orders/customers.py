@@ -9,13 +9,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
+from attrs import frozen
 
 from aiki_sdk import Client, Unavailable
 
-from .plan import make_plan
+from .plan import Planned, make_plan
 from .service import take_orders
 
 DEADLINE_S: Final = 180.0
@@ -25,16 +28,45 @@ PAUSE_S: Final = 0.25
 """Seconds before another round."""
 
 
-async def order_all(url: str, orders: int, seed: int, pace: float) -> int:
+LOOK_S: Final = 0.2
+"""Between two looks at who may pay: another process says it, by a file."""
+
+
+@frozen
+class Till:
+    """Where customers pay, one group after another.
+
+    Attributes:
+        path: a file with a byte for each group that may pay by now.
+        groups: how many there are.
+        plan: all orders.
+
+    """
+
+    path: Path
+    groups: int
+    plan: Sequence[Planned]
+
+    async def turn(self, planned: Planned) -> None:
+        """Return when it is this customer's turn, and a moment of their own later."""
+        payers = [one.order.id for one in self.plan if one.fate.pays]
+        group = payers.index(planned.order.id) * self.groups // len(payers)
+        while self.path.stat().st_size <= group:  # noqa: ASYNC110  # as LOOK_S says
+            await trio.sleep(LOOK_S)
+        await trio.sleep(planned.acts_after_s)
+
+
+async def order_all(url: str, orders: int, seed: int, till: Path, groups: int) -> int:
     """Be all customers until every order has ended; return how many outages they met."""
     plan = make_plan(orders, seed)
+    turn = Till(till, groups, plan).turn
     outages = 0
     with trio.fail_after(DEADLINE_S):
         async with Client(url) as client:
             done = False
             while not done:
                 try:
-                    await take_orders(client, plan, pace)
+                    await take_orders(client, plan, turn)
                     done = True
                 except* Unavailable:
                     outages += 1
@@ -48,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--url", required=True)
     parser.add_argument("--orders", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--pace", type=float, default=1.0, help="how many times as slow")
-    given = parser.parse_args(arguments)
-    outages = trio.run(order_all, given.url, given.orders, given.seed, given.pace)
+    parser.add_argument("--till", type=Path, required=True, help="says how many groups may pay")
+    parser.add_argument("--groups", type=int, required=True, help="in which customers pay")
+    outages = trio.run(partial(order_all, **vars(parser.parse_args(arguments))))
     sys.stdout.write(f"all orders ended; {outages} outages of the server\n")
 
 

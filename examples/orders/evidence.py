@@ -1,28 +1,34 @@
 """What is known when all is over: the journals, the tasks' own log, and what the parent saw.
 
 The journals are read at the end, and as they were at each kill: from a copy of the database that
-the kill left, or, in a cluster, through the server just before.
+the kill left, or, in a cluster, from the database just before, beside the server that owns it.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import frozen
 
 import aiki_trio
-from aiki_actors.engine import Call
+from aiki_actors.engine import Call, RunState, evolve
+from aiki_actors.server._views import journal_entry, run_info
+from aiki_actors.storage import RunFilter, SqliteReader, open_sqlite_reader
 from aiki_actors.worker import idempotency_key
 from aiki_sdk import Client, JournalEntry, RunInfo
 
 from .effects import Line
 from .plan import Planned
 from .workflows import process_order
+
+if TYPE_CHECKING:
+    from aiki_actors.storage.postgres import PostgresReader
 
 OUTCOMES: Final = {"task-succeeded", "task-failed", "attempt-failed"}
 ENDS: Final = {"run-completed", "run-failed", "run-cancelled"}
@@ -172,6 +178,42 @@ async def journals_of(client: Client, *, until: datetime | None = None) -> dict[
         async for summary in client.list(limit=500):
             nursery.start_soon(read, summary.id)
     return {run_id: journals[run_id] for run_id in sorted(journals)}
+
+
+async def journals_beside(database: str) -> dict[str, History]:
+    """Read every run of a database beside the server that owns it, which has no part in this.
+
+    Args:
+        database: its URL.
+
+    """
+    journals: dict[str, History] = {}
+    async with _open_reader(database) as reader:
+        cursor: str | None = None
+        while True:
+            page = await reader.runs(RunFilter("default"), limit=500, cursor=cursor)
+            for row in page.runs:
+                entries = await reader.journal(row.run_id)
+                state = RunState(row.run_id)
+                for entry in entries:
+                    state = evolve(state, entry)
+                told = tuple(journal_entry(entry) for entry in entries)
+                journals[row.run_id] = History(run_info(state), told)
+            if (cursor := page.cursor) is None:
+                return {run_id: journals[run_id] for run_id in sorted(journals)}
+
+
+@asynccontextmanager
+async def _open_reader(database: str) -> AsyncGenerator[SqliteReader | PostgresReader]:
+    if database.startswith("sqlite:///"):
+        async with open_sqlite_reader(Path(database.removeprefix("sqlite:///"))) as reader:
+            yield reader
+    else:
+        # An extra, which the demo in one process does without.
+        from aiki_actors.storage.postgres import open_postgres_reader
+
+        async with open_postgres_reader(database) as reader:
+            yield reader
 
 
 def copy_database(database: Path, copy: Path) -> None:

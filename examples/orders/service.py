@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 from attrs import frozen
@@ -27,6 +27,14 @@ from .workflows import Receipt, payment_received, process_order, ship
 
 DEADLINE_S: Final = 60.0
 """Seconds in which all orders must have ended, or the demo has failed."""
+
+Turn: TypeAlias = Callable[[Planned], Awaitable[None]]
+"""Returns when it is a customer's turn to pay."""
+
+
+async def at_will(planned: Planned) -> None:
+    """Let each customer pay when the plan says."""
+    await trio.sleep(planned.acts_after_s)
 
 
 @frozen
@@ -72,7 +80,7 @@ class Service:
                 nursery.cancel_scope.cancel()
 
 
-async def take_orders(client: Client, plan: Sequence[Planned], pace: float = 1.0) -> None:
+async def take_orders(client: Client, plan: Sequence[Planned], turn: Turn = at_will) -> None:
     """Start all orders at once, let the customers act, and wait for every end.
 
     Done again after a crash or an outage, it goes on where it was.
@@ -83,10 +91,10 @@ async def take_orders(client: Client, plan: Sequence[Planned], pace: float = 1.0
     )
     async with trio.open_nursery() as nursery:
         for planned, handle in zip(plan, handles, strict=True):
-            nursery.start_soon(be_customer, planned, handle, pace)
+            nursery.start_soon(be_customer, planned, handle, turn)
 
 
-async def be_customer(planned: Planned, handle: RunHandle[Receipt], pace: float) -> None:
+async def be_customer(planned: Planned, handle: RunHandle[Receipt], turn: Turn) -> None:
     """Do what the plan says, unless it was done before the crash, and wait for the order's end."""
     with suppress(RunEnded):
         match planned.fate:
@@ -99,7 +107,7 @@ async def be_customer(planned: Planned, handle: RunHandle[Receipt], pace: float)
             case Fate.EXPIRED:
                 pass
             case Fate.DELIVERED | Fate.DECLINED | Fate.RECALLED:
-                await trio.sleep(planned.acts_after_s * pace)
+                await turn(planned)
                 await handle.send(payment_received, planned.payment, reference_id="payment-1")
         if planned.fate is Fate.RECALLED:
             await handle.wait(RunStatus.AWAITING_CHILD)

@@ -16,7 +16,7 @@ from typing import Final, Protocol, cast
 
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
-from quart import Response, Websocket, websocket
+from quart import Response, Websocket, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from typing_extensions import override
 from werkzeug.exceptions import HTTPException
@@ -25,8 +25,8 @@ from aiki_sdk import AikiError, NotFound
 
 from ._engine import Engine
 from ._gate import Gate, problem_reply
-from ._live_socket import GOING_AWAY, JsonSocket, cancel_after, serve_live_socket
-from ._problems import HttpError, refused
+from ._live_socket import JsonSocket, serve_live_socket
+from ._problems import HttpError, no_such_path, refused
 from ._routes import Access
 
 LOGGER: Final = logging.getLogger("aiki.gateway")
@@ -37,7 +37,7 @@ API_PREFIX: Final = "/v1/"
 class _WorkerSocket(Protocol):
     """What the module of worker sessions offers."""
 
-    serve_worker: Callable[[Engine, Websocket], Awaitable[None]]
+    serve_worker: Callable[[Engine, Websocket, trio.Event], Awaitable[None]]
 
 
 class GatewayApp(QuartTrio):
@@ -82,7 +82,7 @@ def make_app(gate: Gate) -> GatewayApp:
 
 def _http_problem(error: HTTPException) -> Response:
     if error.code == 404:
-        return _response(NotFound("this path does not exist; see /openapi.json"))
+        return _response(no_such_path(request.path if has_request_context() else websocket.path))
     if error.code is None or error.code >= 500:
         return _response(AikiError("the server failed; its log says more"))
     return _response(refused(error.code, error.description or error.name))
@@ -134,10 +134,5 @@ async def _worker_socket(gate: Gate) -> Response | None:
         return _response(error)
     worker_socket = cast("_WorkerSocket", importlib.import_module(module))
     with gate.counted_stream():
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(cancel_after, gate.closing, nursery.cancel_scope)
-            await worker_socket.serve_worker(gate.engine, socket)
-            nursery.cancel_scope.cancel()
-    if gate.closing.is_set():
-        await socket.close(GOING_AWAY, "the server is stopping; come back")
+        await worker_socket.serve_worker(gate.engine, socket, gate.closing)
     return None

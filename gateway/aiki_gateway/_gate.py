@@ -26,7 +26,15 @@ from ._guard import Guard
 from ._http_out import HttpOut
 from ._metrics import Metrics
 from ._openapi import document
-from ._problems import PROBLEM_JSON, HttpError, headers_of, problem_of, refused, too_many
+from ._problems import (
+    PROBLEM_JSON,
+    HttpError,
+    headers_of,
+    no_such_path,
+    problem_of,
+    refused,
+    too_many,
+)
 from ._rate import RateLimiter
 from ._routes import Route, Router, StreamHandler
 from ._settings import GatewaySettings
@@ -172,8 +180,7 @@ class Gate:
             HttpError: 405, the path has other methods.
         """
         if not methods:
-            message = f"path {scope['path'][:200]!r} does not exist; see /openapi.json"
-            raise NotFound(message)
+            raise no_such_path(scope["path"])
         allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
         if scope["method"] == "OPTIONS" and self.guard.allowed_origin(headers) is not None:
             return Reply(
@@ -372,10 +379,8 @@ def headers_map(scope: HTTPScope) -> Mapping[str, str]:
 
 def _namespace(headers: Mapping[str, str], query: Mapping[str, list[str]]) -> str:
     """Return the namespace: by header, or by query where browsers can send no headers."""
-    named = headers.get("aiki-namespace")
-    if named is not None:
-        return named
-    return query.get("namespace", [NAMESPACE_DEFAULT])[0]
+    asked = query.get("namespace", [NAMESPACE_DEFAULT])[0]
+    return headers.get("aiki-namespace", asked)
 
 
 def _check_path(path: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import Factory, frozen
 
-from aiki_sdk import AikiError, InvalidRequest, JsonValue, LimitExceeded
+from aiki_sdk import AikiError, InvalidRequest, JsonValue, LimitExceeded, NotFound
 
 PROBLEM_JSON: Final = "application/problem+json"
 TYPE_PREFIX: Final = "https://aiki.invalid/errors/"
@@ -69,6 +69,13 @@ STATUSES: Final[Mapping[str, int]] = {
 }
 """The HTTP status of every code; a code that is not here is a bug of the server: 500."""
 
+ABSENT: Final[Mapping[str, str]] = {
+    "/": "this version has no dashboard; see /v1/runs, or `aiki runs list`",
+    "/v1/schedules": "this version has no schedules; start runs with delay_s or at",
+    "/v1/keys": "this version keeps no keys; the server is told them by AIKI_API_KEYS",
+}
+"""What is asked for and not there yet, by the path of it and of all below; and what is there."""
+
 TITLES: Final[Mapping[int, str]] = {
     400: "The request is not valid",
     401: "A valid API key is needed",
@@ -115,6 +122,14 @@ class HttpError(Exception):
         self.status = status
         self.error = error
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def no_such_path(path: str) -> NotFound:
+    """Return what is answered for a path that does not exist."""
+    known = [above for above in ABSENT if path == above or path.startswith(f"{above}/")]
+    if known:
+        return NotFound(ABSENT[known[0]])
+    return NotFound(f"path {path[:200]!r} does not exist; see /openapi.json")
 
 
 def problem_of(error: AikiError, status: int | None = None) -> ProblemBody:

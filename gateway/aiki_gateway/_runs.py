@@ -84,6 +84,7 @@ def run_query(call: Call) -> RunQuery:
         labels=_labels(call.texts("label")),
         created_after=call.time("created_after"),
         created_before=call.time("created_before"),
+        query=call.text("query"),
         limit=call.integer("limit", 50),
         cursor=call.text("cursor"),
     )

@@ -8,6 +8,7 @@ from aiki_sdk import JsonValue
 from aiki_sdk.protocol import (
     PAGE_SIZE_DEFAULT,
     PAGE_SIZE_MAX,
+    QUERY_LENGTH_MAX,
     ControlCommand,
     EventReceipt,
     ForkRequest,
@@ -70,6 +71,11 @@ FILTERS: Final = (
     ),
     Param(name="created_after", schema=_TIME, about="Created then or later."),
     Param(name="created_before", schema=_TIME, about="Created before then."),
+    Param(
+        name="query",
+        schema={"type": "string", "maxLength": QUERY_LENGTH_MAX},
+        about="Runs whose id, workflow or reference id has each of these words in it.",
+    ),
 )
 PAGE: Final = (
     Param(

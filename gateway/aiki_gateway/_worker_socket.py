@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from attrs import define
+import trio
+from attrs import define, field
 
 from aiki_actors.session import SessionLimits, close_reason, receive_worker
 
 from ._engine import Engine
+from ._live_socket import GOING_AWAY, cancel_after
 
 _LIMITS: Final = SessionLimits()
 
@@ -43,6 +45,7 @@ class SocketTransport:
     """A Quart websocket as a session's transport; when it breaks, Quart cancels its task."""
 
     _socket: Socket
+    closed: bool = field(default=False, init=False)
 
     async def send(self, frame: bytes) -> None:
         """Send a frame, as a binary message."""
@@ -55,10 +58,17 @@ class SocketTransport:
 
     async def close(self, code: int, reason: str) -> None:
         """Close the websocket with a code and a reason."""
+        self.closed = True
         await self._socket.close(int(code), close_reason(reason))
 
 
-async def serve_worker(engine: Engine, websocket: Socket) -> None:
-    """Serve a worker's websocket until either side closes it, or the gateway stops."""
+async def serve_worker(engine: Engine, websocket: Socket, closing: trio.Event) -> None:
+    """Serve a worker's websocket until either side closes it, or the gateway is closing."""
     await websocket.accept()
-    await receive_worker(engine.accept_worker, SocketTransport(websocket), _LIMITS.hello_s)
+    transport = SocketTransport(websocket)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel_after, closing, nursery.cancel_scope)
+        await receive_worker(engine.accept_worker, transport, _LIMITS.hello_s)
+        nursery.cancel_scope.cancel()
+    if not transport.closed:  # else the session knew of the stop before the gateway did
+        await transport.close(GOING_AWAY, "the server is stopping; come back")

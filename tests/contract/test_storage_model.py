@@ -107,6 +107,7 @@ class Model:
                 and where.reference_id in {None, run.reference_id}
                 and where.parent_id in {None, run.parent_id}
                 and all(label in run.labels.items() for label in where.labels)
+                and (where.query or "").lower() in f"{run.run_id} {run.workflow} {run.reference_id}"
                 and (where.created_after is None or moment(run.created_at) >= where.created_after)
                 and (where.created_before is None or moment(run.created_at) < where.created_before)
             )
@@ -226,6 +227,7 @@ filters: Final = st.builds(
     reference_id=st.sampled_from((None, None, "ref")),
     parent_id=st.sampled_from((None, None, "run_a")),
     labels=st.sampled_from(((), (), (("k", "v"),), (("k", "v"), ("l", "w")))),
+    query=st.sampled_from((None, None, "REF", "order", "n_a", "x")),
     created_after=st.none() | offsets.map(moment),
     created_before=st.none() | offsets.map(moment),
 )

@@ -104,6 +104,19 @@ async def test_unknown_things_are_404_whatever_their_names_are_made_of() -> None
         assert (event.status_code, event.json()["code"]) == (404, "unknown-event")
 
 
+@pytest.mark.parametrize(
+    ("path", "absent"),
+    [("/", "dashboard"), ("/v1/schedules", "schedules"), ("/v1/schedules/s-1/pause", "schedules"),
+     ("/v1/keys", "keys")],
+)  # fmt: skip
+async def test_what_this_version_lacks_is_named(path: str, absent: str) -> None:
+    async with served() as server:
+        for answer in (await server.http.get(path), await server.http.post(path, json={})):
+            assert answer.status_code == 404
+            assert absent in answer.json()["detail"], path
+            assert "this version" in answer.json()["detail"], path
+
+
 async def test_what_is_no_json_a_body_too_many_or_another_method_is_refused() -> None:
     async with served() as server:
         http = server.http

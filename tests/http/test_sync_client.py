@@ -111,6 +111,10 @@ def test_runs_are_found_listed_and_counted(server: FakeServer, client: SyncClien
     assert [run.id for run in client.list(limit=2)] == [handle.id for handle in reversed(handles)]
     page = client.list(limit=3).page()
     assert (len(page.runs), page.cursor) == (3, "3")
+    listed = client.list(limit=3)
+    asked = len(server.requests)
+    assert (listed.runs, listed.cursor) == (page.runs, "3")
+    assert len(server.requests) == asked + 1, "one page is one request"
     assert client.count(labels={"team": "red"}) == 1
     assert client.get(handles[0].id, workflow=greet).id == handles[0].id
     assert client.health().ok

@@ -130,8 +130,11 @@ def test_a_stopped_worker_and_server_leave_in_good_order(tmp_path: Path) -> None
     shop.write_text(SHOP)
     with LocalCluster(str(shop), count=2) as running:
         assert running.workers[0].stop() == 0
+        assert running.server.stop() == 0, "while the other worker is connected"
         parts = running.parts
     assert [part.exit_code for part in parts] == [0, 0, 0]
+    said = [line for part in parts for line in part.lines]
+    assert not [line for line in said if "Traceback" in line or "ERROR" in line], said
 
 
 def test_a_server_refuses_to_be_open_to_others_without_keys(

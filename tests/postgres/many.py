@@ -97,6 +97,16 @@ def questions() -> Iterator[Question]:
             evolve(DEFAULT, status=(RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.SLEEPING)),
         ),
         ("a workflow", "runs_by_workflow", evolve(DEFAULT, workflow="workflow-3")),
+        (
+            "a workflow and a status that none of it has", "runs_by_workflow_status",
+            evolve(DEFAULT, workflow="workflow-3", status=(RunStatus.STALLED,)),
+        ),
+        (
+            "a workflow and two statuses", "runs_by_workflow_status",
+            evolve(
+                DEFAULT, workflow="workflow-3", status=(RunStatus.RUNNING, RunStatus.COMPLETED)
+            ),
+        ),
         ("a parent", "runs_by_parent", evolve(DEFAULT, parent_id=one)),
         ("a reference id", "runs_by_reference", evolve(DEFAULT, reference_id="reference-41")),
         ("a label", "run_labels_pkey", evolve(DEFAULT, labels=(("team", "3"),))),

@@ -94,6 +94,7 @@ FILTERS = (
     RunFilter("default"),
     RunFilter("default", status=(RunStatus.STALLED, RunStatus.QUEUED)),
     RunFilter("default", workflow="workflow-3", version="1"),
+    RunFilter("default", workflow="workflow-3", status=(RunStatus.STALLED, RunStatus.QUEUED)),
     RunFilter("default", reference_id="reference-41"),
     RunFilter("default", parent_id="run_" + "50".rjust(26, "0")),
     RunFilter("default", labels=(("team", "x"), ("team", "3"))),

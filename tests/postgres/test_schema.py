@@ -21,7 +21,13 @@ from aiki_actors.storage.postgres import (
     postgres_schema_version,
 )
 from aiki_actors.storage.postgres._migrations import MIGRATION_LOCK, lock_key, newest_version
-from aiki_sdk import StorageError, StorageLocked, StorageTooNew, UnknownOutcome
+from aiki_sdk import (
+    StorageError,
+    StorageLocked,
+    StorageReadOnly,
+    StorageTooNew,
+    UnknownOutcome,
+)
 from aiki_trio.cli import main
 from tests.contract.storage_cases import add, create
 from tests.postgres.cases import IMPATIENT, OK, PATIENT, ask, entries_of, holding
@@ -68,6 +74,31 @@ async def test_servers_that_migrate_at_once_take_turns(empty: str) -> None:
         for _ in range(5):
             nursery.start_soon(migrate)
     assert sorted(found) == [(0, NEWEST), *[(NEWEST, NEWEST)] * 4]
+
+
+async def test_of_servers_that_open_an_empty_database_at_once_one_owns_it(empty: str) -> None:
+    """They migrate in turn; then one is served, and the others are told by whom it is held."""
+    settings = attrs.evolve(QUICK, migrate=True)
+    owned, refused = trio.Event(), list[str]()
+
+    async def serve() -> None:
+        try:
+            async with open_postgres(empty, settings) as storage:
+                assert not owned.is_set()
+                owned.set()
+                assert await storage.append([create("run_1")]) == [OK]
+                with trio.fail_after(30):
+                    while len(refused) < 3:  # noqa: ASYNC110  # each of the others appends
+                        await trio.sleep(0.01)
+                assert await storage.append([add("run_1", 2)]) == [OK]
+        except StorageLocked as error:
+            refused.append(str(error))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(serve)
+    assert all("in use by another server" in told for told in refused)
+    assert await postgres_schema_version(empty) == (NEWEST, NEWEST)
 
 
 async def test_a_migration_may_take_longer_than_any_statement(empty: str) -> None:
@@ -136,6 +167,23 @@ async def test_a_schema_of_another_program_is_left_alone(
         await migrate_postgres(empty)
 
 
+async def test_a_user_who_was_given_a_schema_needs_no_right_to_create_one(
+    empty: str, shared: PostgresServer
+) -> None:
+    await ask(shared, empty, "CREATE ROLE modest LOGIN")
+    try:
+        modest = empty.replace("postgres@", "modest@")
+        with pytest.raises(StorageReadOnly, match="grant it the schema"):
+            await migrate_postgres(modest)
+        await ask(shared, empty, "CREATE SCHEMA aiki AUTHORIZATION modest")
+        assert await migrate_postgres(modest) == (0, NEWEST)
+        async with open_postgres(modest, QUICK) as storage:
+            assert await storage.append([create("run_1")]) == [OK]
+    finally:
+        await ask(shared, empty, "DROP OWNED BY modest CASCADE")
+        await ask(shared, empty, "DROP ROLE modest")
+
+
 async def test_two_schemas_of_one_database_have_nothing_to_do_with_each_other(empty: str) -> None:
     one, two = (attrs.evolve(QUICK, schema=name, migrate=True) for name in ("one", "two"))
     async with open_postgres(empty, one) as first, open_postgres(empty, two) as second:
@@ -189,7 +237,9 @@ async def test_every_server_that_is_installed_here_will_do(folder: Path) -> None
 
 async def test_a_second_server_is_refused_and_told_who_owns_the_database(url: str) -> None:
     async with open_postgres(url, QUICK) as storage:
-        with pytest.raises(StorageLocked, match=r"in use by another server \(process \d+ from"):
+        with pytest.raises(
+            StorageLocked, match=r"in use by another server \(on 127\.0\.0\.1:\d+, backend \d+"
+        ):
             async with open_postgres(url, QUICK):
                 pass
         async with open_postgres_reader(url, QUICK) as reader:

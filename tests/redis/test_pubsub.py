@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import ssl
 import subprocess
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,8 +23,9 @@ from aiki_sdk.pubsub._address import Address
 from aiki_sdk.pubsub._resp import NotRedis, Reader, pack
 from aiki_trio import Run, Runtime, open_runtime, workflow
 from tests.redis.fleet import CLOCK, fast, until
-from tests.servers.redis import Binary, RedisServer, binaries, speaks_tls
+from tests.servers.redis import Binary, RedisServer
 
+ROOT = Path(__file__).resolve().parents[2]
 START = datetime(2026, 11, 22, tzinfo=UTC)
 
 
@@ -60,6 +64,16 @@ def test_a_published_update_is_the_wire_form_with_a_version() -> None:
     assert b'"v":1' in message
     assert b'"run_id":"run_1"' in message
     assert read_update(message) == update
+
+
+def test_the_message_is_the_one_that_the_documentation_shows() -> None:
+    page = (ROOT / "docs" / "how-to" / "follow-runs-over-redis.md").read_text(encoding="utf-8")
+    shown = page.partition("```json")[2].partition("```")[0]
+    assert read_update(shown.encode()) is not None
+    written = json.loads(update_message(an_update("run_1", 3)))
+    assert list(json.loads(shown)) == list(written)
+    rows = [line.split("|")[1].strip(" `") for line in page.splitlines() if line[:3] == "| `"]
+    assert rows == list(written)
 
 
 @given(st.binary(max_size=40))
@@ -208,22 +222,54 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return paths
 
 
+@asynccontextmanager
+async def behind_tls(server: RedisServer, certificate: tuple[Path, Path]) -> AsyncGenerator[str]:
+    """Give a server TLS by a listener before it: few are built with it. Gives the URL."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+
+    async def copy(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream) -> None:
+        async for data in source:
+            await sink.send_all(data)
+
+    async def handle(client: trio.SSLStream[trio.SocketStream]) -> None:
+        try:
+            inner = await trio.open_tcp_stream("127.0.0.1", server.port)
+            async with client, inner, trio.open_nursery() as nursery:
+                nursery.start_soon(copy, inner, client)
+                await copy(client, inner)
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            refused.append(1)
+
+    refused: list[int] = []
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_ssl_over_tcp, handle, 0, context, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        port = listener.transport_listener.socket.getsockname()[1]
+        yield f"rediss://127.0.0.1:{port}/0"
+        nursery.cancel_scope.cancel()
+
+
 async def test_tls_lets_in_who_trusts_the_certificate_only(
-    tmp_path: Path, certificate: tuple[Path, Path]
+    server: RedisServer, certificate: tuple[Path, Path]
 ) -> None:
-    binary = next((one for one in binaries() if speaks_tls(one)), None)
-    if binary is None:
-        pytest.skip("no Redis server here was built with TLS")
-    with RedisServer(tmp_path, binary, tls=certificate) as server:
+    async with behind_tls(server, certificate) as url:
+        trusting = f"{url}?ssl_ca_certs={certificate[0]}"
         async with (
-            publishing_updates(server.tls_url) as publisher,
-            subscribe_updates(server.tls_url) as feed,
+            publishing_updates(trusting) as publisher,
+            subscribe_updates(trusting) as feed,
         ):
             publisher.publish("default", [an_update("run_1", 1)])
             assert await take(feed, 1) == [("run_1", 1)]
         with pytest.raises(Unavailable, match="TLS"):
-            async with subscribe_updates(server.tls_url.partition("?")[0]):
+            async with subscribe_updates(url):
                 pass
+        doubting = UpdatePublisher(fast(url), CLOCK, SeededRng(1))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(doubting.run)
+            await until(lambda: "certificate" in doubting.health.message.lower())
+            nursery.cancel_scope.cancel()
 
 
 @workflow("counting", version="1")

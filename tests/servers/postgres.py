@@ -125,7 +125,7 @@ class PostgresServer:
             shutil.chown(self.folder, user)
         self._run(
             "initdb", "-D", str(self.folder / "data"), "-U", USER, "-A", "trust",
-            "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions",
+            "-E", "UTF8", "--locale=C", "--no-sync",
         )  # fmt: skip
 
     def copy_from(self, primary: PostgresServer) -> None:
@@ -279,8 +279,10 @@ def postgres_server(
 
 
 @contextmanager
-def standby_of(primary: PostgresServer) -> Generator[PostgresServer, None, None]:
-    """Run a server that follows another, which then waits for it at every commit."""
+def standby_of(
+    primary: PostgresServer, *, synchronous: bool = True
+) -> Generator[PostgresServer, None, None]:
+    """Run a server that follows another, which waits for it at every commit if `synchronous`."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="aiki-postgres-", dir=primary.folder.parent))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -288,7 +290,8 @@ def standby_of(primary: PostgresServer) -> Generator[PostgresServer, None, None]
         server.copy_from(primary)
         stack.callback(server.stop, signal.SIGQUIT)
         server.start()
-        primary.configure("synchronous_standby_names = '*'")
+        if synchronous:
+            primary.configure("synchronous_standby_names = '*'")
         yield server
 
 

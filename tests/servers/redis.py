@@ -108,27 +108,19 @@ class RedisServer:
         folder: its working folder; what it saves survives a restart.
         binary: which program.
         options: lines of its configuration.
-        tls: serve TLS as well, with the certificate and key of these files.
 
     """
 
     folder: Path
     binary: Binary
     options: Mapping[str, str] = field(factory=dict[str, str])
-    tls: tuple[Path, Path] | None = None
     port: int = field(factory=free_port)
-    tls_port: int = field(factory=free_port)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
         password = self.options.get("requirepass")
         return f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
-
-    @property
-    def tls_url(self) -> str:
-        assert self.tls is not None
-        return f"rediss://127.0.0.1:{self.tls_port}/0?ssl_ca_certs={self.tls[0]}"
 
     @property
     def unix_url(self) -> str:
@@ -170,15 +162,6 @@ class RedisServer:
             **self.options,
             **{name.replace("_", "-"): value for name, value in options.items()},
         }
-        if self.tls is not None:
-            certificate, key = self.tls
-            settings |= {
-                "tls-port": str(self.tls_port),
-                "tls-cert-file": str(certificate),
-                "tls-key-file": str(key),
-                "tls-ca-cert-file": str(certificate),
-                "tls-auth-clients": "no",
-            }
         arguments = [word for name, value in settings.items() for word in (f"--{name}", value)]
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -245,19 +228,3 @@ def _packed(*words: str) -> bytes:
         raw = word.encode()
         parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
     return b"".join(parts)
-
-
-@functools.cache
-def speaks_tls(binary: Binary) -> bool:
-    """Tell whether a server was built with TLS."""
-    said = subprocess.run(
-        [binary.path, "--port", "0", "--tls-port", "1", "--tls-cert-file", "/nowhere"],
-        env=binary.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=10,
-    )
-    printed = said.stdout + said.stderr
-    # What Redis says of a setting that it was built without, and what Valkey does.
-    return "Bad directive" not in printed and "Failed finding TLS support" not in printed

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from string import ascii_lowercase, ascii_uppercase
+from typing import Final
 
 from aiki_actors.engine import Micros, Projection
 from aiki_sdk import InvalidRequest, PayloadError, dumps, loads
 
 from ._port import RunFilter
 from ._times import micros_of
+
+_LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 CursorKey = tuple[int, str]
 """Where a page ended: `created_at` and id of its last run."""
@@ -50,6 +54,16 @@ def check_limit(limit: int) -> None:
     """
     if limit < 1:
         raise InvalidRequest(f"limit is {limit}; ask for at least 1")
+
+
+def folded(text: str) -> str:
+    """Return a text with its ASCII letters in lower case, as databases do it everywhere."""
+    return text.translate(_LOWER)
+
+
+def words_of(where: RunFilter) -> tuple[str, ...]:
+    """Return the words that are searched for, folded."""
+    return tuple(dict.fromkeys(folded(where.query or "").split()))
 
 
 def created_bounds(where: RunFilter) -> tuple[Micros | None, Micros | None]:

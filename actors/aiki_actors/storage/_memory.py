@@ -23,7 +23,7 @@ from aiki_sdk.protocol import Priority
 
 from ._changes import EncodedChange, NoticeRow, encode_change
 from ._codec import EntryRow, decode_entry, decode_notice
-from ._listing import check_limit, created_bounds, read_cursor, write_cursor
+from ._listing import check_limit, created_bounds, folded, read_cursor, words_of, write_cursor
 from ._port import (
     Appended,
     AppendResult,
@@ -350,4 +350,9 @@ def _matches(row: Projection, where: RunFilter) -> bool:
         and where.reference_id in {None, row.reference_id}
         and where.parent_id in {None, row.parent_id}
         and all(row.labels.get(name) == value for name, value in where.labels)
+        and all(word in _searched(row) for word in words_of(where))
     )
+
+
+def _searched(row: Projection) -> str:
+    return folded(f"{row.run_id} {row.workflow} {row.reference_id or ''}")

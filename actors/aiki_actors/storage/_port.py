@@ -89,7 +89,11 @@ AppendResult = Appended | SeqConflict | ReferenceTaken
 
 @frozen
 class RunFilter:
-    """Which runs to list; None: any. Times bound `created_at`, half-open: [after, before)."""
+    """Which runs to list; None: any. Times bound `created_at`, half-open: [after, before).
+
+    Each word of `query` is found in the run's id, workflow or reference id; ASCII letters in either
+    case are the same.
+    """
 
     namespace: str
     status: tuple[RunStatus, ...] | None = None
@@ -100,6 +104,7 @@ class RunFilter:
     labels: tuple[tuple[str, str], ...] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None
+    query: str | None = None
 
 
 @frozen

@@ -112,7 +112,7 @@ def make_postgres(folder: Path, port: int, tell: Tell) -> Backing:
         _let_through(folder)
     command = [str(programs / "initdb"), "-D", str(data), "-U", OWNER, "-A", "trust"]
     made = subprocess.run(  # noqa: S603  # a program that was found above
-        [*command, "-E", "UTF8", "--locale=C", "--no-instructions"],
+        [*command, "-E", "UTF8", "--locale=C"],
         user=user,
         cwd=data,
         env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},

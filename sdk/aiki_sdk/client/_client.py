@@ -7,7 +7,7 @@ same without either.
 
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, final, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, Unpack, cast, final, overload
 
 from attrs import evolve
 
@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from aiki_sdk.http import HttpSettings
 
 R = TypeVar("R")
+
+NO_SCHEDULES: Final = (
+    "this version has no schedules; start runs with delay= or at=, or let a run sleep and then "
+    "continue as new"
+)
 
 
 @final
@@ -197,7 +202,7 @@ class Client(Starting, ManyRuns, StartOrSend):
             limit: runs on a page, at most 500.
             cursor: where to go on: the `cursor` of the page before.
             filters: those of `RunFilters`: `status`, `workflow`, `version`, `reference_id`,
-                `parent_id`, `labels`, `created_after`, `created_before`.
+                `parent_id`, `labels`, `created_after`, `created_before`, `query`.
 
         Raises:
             InvalidRequest: naming the filter and its value.
@@ -233,6 +238,15 @@ class Client(Starting, ManyRuns, StartOrSend):
             LimitExceeded: of `run_ids`.
         """
         return AllUpdates(self._port, update_query(run_ids, workflow, status))
+
+    @property
+    def schedules(self) -> NoReturn:
+        """Nothing yet: this version has no schedules.
+
+        Raises:
+            InvalidRequest: always, with what to do instead.
+        """
+        raise InvalidRequest(NO_SCHEDULES)
 
     # --- The server -------------------------------------------------------------------------------
 

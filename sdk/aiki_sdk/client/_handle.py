@@ -113,9 +113,9 @@ class RunHandle(Conversation, Generic[R_co]):
         while True:
             after = entries[-1].seq if entries else 0
             page = await self._port.journal(self.id, after=after, limit=PAGE_SIZE_MAX)
-            if not page:
-                return entries
             entries.extend(page)
+            if len(page) < PAGE_SIZE_MAX:
+                return entries
 
     def updates(self, after: int | None = None) -> Updates:
         """Return this run's updates as an async iterator; it ends with the run.

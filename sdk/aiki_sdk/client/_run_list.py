@@ -28,6 +28,7 @@ class RunFilters(TypedDict, total=False):
         labels: labels that it carries, all of them.
         created_after: it was created then or later; an aware datetime.
         created_before: it was created before then; an aware datetime.
+        query: words; each is found in the run's id, workflow or reference id.
     """
 
     status: StatusWords | None
@@ -38,6 +39,7 @@ class RunFilters(TypedDict, total=False):
     labels: Mapping[str, str]
     created_after: datetime | None
     created_before: datetime | None
+    query: str | None
 
 
 _FILTER_NAMES: Final = frozenset(RunFilters.__annotations__)
@@ -64,6 +66,7 @@ def run_query(filters: RunFilters) -> RunQuery:
         labels=check_labels("labels", filters.get("labels", _NO_FILTERS)),
         created_after=_time("created_after", filters.get("created_after")),
         created_before=_time("created_before", filters.get("created_before")),
+        query=filters.get("query"),
     )
 
 

@@ -10,6 +10,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
+    NoReturn,
     ParamSpec,
     Self,
     TypeAlias,
@@ -19,11 +20,11 @@ from typing import (
     overload,
 )
 
-from aiki_sdk._errors import AikiError
+from aiki_sdk._errors import AikiError, InvalidRequest
 from aiki_sdk._event import Event
 from aiki_sdk._ports import Clock
 from aiki_sdk._workflow import AnyWorkflow, Workflow
-from aiki_sdk.client._client import Client
+from aiki_sdk.client._client import NO_SCHEDULES, Client
 from aiki_sdk.client._handle import RunHandle
 from aiki_sdk.client._many_runs import BulkOutcome
 from aiki_sdk.client._options import StartKwargs, StartSpec
@@ -295,6 +296,11 @@ class SyncClient:
     ) -> SyncStream[Update]:
         """Return the updates of all runs from now on, as an iterator; see `Client.updates`."""
         return SyncStream(self._client.updates(run_ids=run_ids, workflow=workflow, status=status))
+
+    @property
+    def schedules(self) -> NoReturn:
+        """Nothing yet: this version has no schedules; see `Client.schedules`."""
+        raise InvalidRequest(NO_SCHEDULES)
 
     # --- Many runs --------------------------------------------------------------------------------
 

@@ -94,15 +94,31 @@ class SyncRunList:
             ...
     """
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_first", "_runs")
 
     def __init__(self, runs: RunList) -> None:
         """Use `SyncClient.list`."""
         self._runs = runs
+        self._first: RunPage | None = None
 
     def page(self) -> RunPage:
         """Return one page; its `cursor` leads to the next."""
         return run_plain(_page(self._runs))
+
+    @property
+    def runs(self) -> tuple[RunSummary, ...]:
+        """The runs of one page, which is asked for when `runs` or `cursor` is first looked at."""
+        return self._page_once().runs
+
+    @property
+    def cursor(self) -> str | None:
+        """Where the page after that of `runs` begins; None: there is none."""
+        return self._page_once().cursor
+
+    def _page_once(self) -> RunPage:
+        if self._first is None:
+            self._first = self.page()
+        return self._first
 
     def __iter__(self) -> Iterator[RunSummary]:
         return _Rows(aiter(self._runs))

@@ -364,6 +364,7 @@ def _filters(query: RunQuery) -> list[tuple[str, str]]:
         "version": query.version,
         "reference_id": query.reference_id,
         "parent_id": query.parent_id,
+        "query": query.query,
     }
     params += [(name, value) for name, value in plain.items() if value is not None]
     params += [("label", f"{name}:{value}") for name, value in query.labels.items()]

@@ -24,6 +24,7 @@ from ._status import OnConflict, Priority, RunStatus
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
+QUERY_LENGTH_MAX: Final = 256
 """More rows than a page of anything shows, few enough that one answer stays below 1 MiB."""
 
 REFERENCE_ID_LENGTH_MAX: Final = 256
@@ -275,6 +276,8 @@ class RunQuery:
         labels: the run carries all of these.
         created_after: created then or later.
         created_before: created before then.
+        query: every word of it is found in the run's id, workflow or reference id, whatever the
+            case of its letters; at most 256 characters.
         limit: runs on a page, at most 500.
         cursor: where the page before ended; None: the first page.
     """
@@ -287,6 +290,7 @@ class RunQuery:
     labels: Mapping[str, str] = Factory(lambda: dict[str, str]())
     created_after: datetime | None = None
     created_before: datetime | None = None
+    query: str | None = None
     limit: int = PAGE_SIZE_DEFAULT
     cursor: str | None = None
 
@@ -300,7 +304,25 @@ class RunQuery:
             check_time("created_after", self.created_after)
         if self.created_before is not None:
             check_time("created_before", self.created_before)
+        if self.query is not None:
+            check_query(self.query)
         check_limit(self.limit)
+
+
+def check_query(query: object) -> str:
+    """Return what is searched for.
+
+    Raises:
+        InvalidRequest: it is no text, or too long.
+    """
+    if isinstance(query, str) and len(query) <= QUERY_LENGTH_MAX and "\0" not in query:
+        return query
+    shown = repr(query)[:100]
+    message = (
+        f"query={shown} is not valid: pass the words to search for as a str of at most "
+        f"{QUERY_LENGTH_MAX} characters"
+    )
+    raise InvalidRequest(message)
 
 
 @frozen(kw_only=True)

@@ -109,3 +109,11 @@ def test_bash_completes_a_word(words: str, offered: str) -> None:
         ["bash", "-c", program], text=True, capture_output=True, check=True, timeout=20
     )
     assert offered in done.stdout.split()
+
+
+@pytest.mark.parametrize("words", [["schedules", "list"], ["keys", "create"], ["keys"]])
+def test_a_command_that_this_version_lacks_is_named(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == ExitCode.USAGE
+    assert f"this version has no `aiki {words[0]}`; " in capsys.readouterr().err

@@ -420,4 +420,8 @@ def _matches(info: RunInfo, query: RunQuery) -> bool:
         and query.labels.items() <= info.labels.items()
         and (query.created_after is None or info.created_at >= query.created_after)
         and (query.created_before is None or info.created_at < query.created_before)
+        and all(
+            word in f"{info.id} {info.workflow} {info.reference_id}".lower()
+            for word in (query.query or "").lower().split()
+        )
     )

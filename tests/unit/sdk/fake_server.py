@@ -274,7 +274,7 @@ def run_query(query: httpx.QueryParams) -> RunQuery:
         for name in ("created_after", "created_before")
         if name in query
     }
-    plain = ("workflow", "version", "reference_id", "parent_id", "cursor")
+    plain = ("workflow", "version", "reference_id", "parent_id", "query", "cursor")
     given: dict[str, Any] = {name: query[name] for name in plain if name in query}
     given.update(times)
     labels = dict(label.split(":", 1) for label in query.get_list("label"))

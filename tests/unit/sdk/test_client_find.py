@@ -10,7 +10,16 @@ import pytest
 import trio
 import trio.testing
 
-from aiki_sdk import Client, InvalidRequest, NotFound, Run, RunStatus, Unavailable, workflow
+from aiki_sdk import (
+    Client,
+    InvalidRequest,
+    NotFound,
+    Run,
+    RunStatus,
+    SyncClient,
+    Unavailable,
+    workflow,
+)
 from aiki_sdk.protocol import HealthStatus, RunPage, RunQuery, StartRequest
 from tests.unit.sdk.fake_port import EPOCH, FakePort
 from tests.unit.sdk.fake_server import client_over
@@ -159,6 +168,9 @@ async def test_all_filters_must_hold(port: FakePort, client: Client) -> None:
     assert await ids(reference_id="r-1", version="1.0.0") == ["run_1"]
     assert await ids(created_after=EPOCH + timedelta(seconds=1)) == ["run_3", "run_2"]
     assert await ids(created_before=EPOCH + timedelta(seconds=1)) == ["run_1"]
+    assert await ids(query="Count R-1") == ["run_1"]
+    assert await ids(query="greet") == ["run_3"]
+    assert await ids(query="count greet") == []
     assert await client.count(workflow=count_up, status="queued") == 1
     assert await client.count() == 3
 
@@ -180,6 +192,13 @@ async def test_a_set_of_statuses_makes_the_same_query_every_time(client: Client)
     assert queries[0].status == (RunStatus.QUEUED, RunStatus.STALLED, RunStatus.FAILED)
 
 
+async def test_schedules_are_refused_with_what_there_is(client: Client) -> None:
+    with pytest.raises(InvalidRequest, match=r"no schedules; start runs with delay= or at="):
+        _ = client.schedules
+    with SyncClient("http://localhost:1") as plain, pytest.raises(InvalidRequest, match="delay="):
+        _ = plain.schedules
+
+
 async def test_times_are_asked_for_in_utc(client: Client) -> None:
     await client.start(count_up, 1)
     earlier = timezone(timedelta(hours=5))
@@ -198,6 +217,8 @@ async def test_times_are_asked_for_in_utc(client: Client) -> None:
         ({"workflow": 5}, r"workflow=5 .*not int"),
         ({"labels": {"a": None}}, r"labels\['a'\]=None"),
         ({"created_after": datetime(2026, 1, 1)}, r"created_after=.*aware"),  # noqa: DTZ001
+        ({"query": 5}, r"query=5 .*as a str"),
+        ({"query": "x" * 257}, r"query='x.*at most 256 characters"),
         ({"created_before": "today"}, r"created_before='today'"),
     ],
 )

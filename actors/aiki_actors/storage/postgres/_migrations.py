@@ -92,7 +92,10 @@ async def migrate(link: Link) -> tuple[int, int]:
         version = await schema_version(link)
         missing = migrations()[version:]
         if missing:
-            await link.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+            # `IF NOT EXISTS` asks for the right to create schemas all the same; who has been given
+            # one needs no such right.
+            if await link.value("SELECT to_regnamespace($1) IS NULL", schema):
+                await link.execute(f'CREATE SCHEMA "{schema}"')
             await link.execute(_VERSION_TABLE)
         for step in missing:
             await link.execute(step.script)

@@ -38,7 +38,11 @@ SELECT current_setting('server_version_num')::integer AS version,
 """
 _LOCK: Final = "SELECT pg_try_advisory_lock($1, $2)"
 _HOLDER: Final = """
-SELECT format('process %s from %s', activity.pid, coalesce(host(activity.client_addr), 'its host'))
+SELECT format(
+    'on %s, backend %s',
+    coalesce(host(activity.client_addr) || ':' || activity.client_port, 'the database''s host'),
+    activity.pid
+)
 FROM pg_locks JOIN pg_stat_activity AS activity ON activity.pid = pg_locks.pid
 WHERE locktype = 'advisory' AND granted AND classid = $1::bigint::oid AND objid = $2::bigint::oid
     AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())

@@ -13,7 +13,7 @@ from typing import Final, cast
 from attrs import define, field, frozen
 
 from aiki_actors.engine import Micros, Projection
-from aiki_actors.storage._listing import created_bounds
+from aiki_actors.storage._listing import created_bounds, words_of
 from aiki_actors.storage._port import RunFilter
 from aiki_actors.storage._run_row import COLUMNS, PRIORITIES
 from aiki_sdk import loads
@@ -89,6 +89,13 @@ class _Values:
         return f"${len(self.values)}"
 
 
+# By the rules of "C" only ASCII letters have another case, as with the other adapters.
+_SEARCHED: Final = (
+    "lower((runs.run_id || ' ' || runs.workflow || ' ' || coalesce(runs.reference_id, ''))"
+    ' COLLATE "C")'
+)
+
+
 def listing(where: RunFilter, limit: int, end: tuple[int, str] | None) -> Query | None:
     """Ask for the runs of a filter that were created before `end`; None: there can be none."""
     values = _Values()
@@ -161,6 +168,7 @@ def _conditions(where: RunFilter, leader: str, values: _Values) -> list[str]:
             f" AND also.name = {values.bind(name)} AND also.value = {values.bind(label)}"
             " AND also.created_at = runs.created_at AND also.run_id = runs.run_id)"
         )
+    conditions += [f"strpos({_SEARCHED}, {values.bind(word)}) > 0" for word in words_of(where)]
     return conditions
 
 

@@ -48,8 +48,11 @@ from ._ownership import Backoff
 
 _NEW_TOKEN: Final = "SELECT gen_random_uuid()::text"  # noqa: S105  # no password
 _REPLACE: Final = (
-    "UPDATE writers SET token = $3 WHERE slot = $1 AND token IN ($2, $3) RETURNING batch, outcome"
+    "UPDATE writers SET token = $3 WHERE slot = $1 AND token = ANY ($2::text[])"
+    " RETURNING batch, outcome"
 )
+TOKENS_KEPT: Final = 1_000
+"""Former tokens that a writer knows as its own: as many lost connections as a failover may undo."""
 
 
 @define(eq=False)
@@ -87,6 +90,7 @@ class Writer:
     _token: str
     commits: int = field(default=0, init=False)
     _next_token: str | None = field(default=None, init=False)
+    _former: deque[str] = field(factory=lambda: deque[str](maxlen=TOKENS_KEPT), init=False)
     _replaced: bool = field(default=True, init=False)  # the token is known to be nobody else's
     _batch: int = field(default=0, init=False)
     _mark: tuple[int, str] = field(default=(0, ""), init=False)
@@ -275,13 +279,16 @@ class Writer:
             return
         if self._next_token is None:
             self._next_token = str(await link.value(_NEW_TOKEN))
-        # Said again after a lost answer it finds the new token, and gives the same answer.
-        row = await link.row(_REPLACE, self.slot, self._token, self._next_token)
+        # Said again after a lost answer it finds the new token, and gives the same answer. After a
+        # failover that lost the last commits it finds a former one: no other server was there.
+        ours = [*self._former, self._token, self._next_token]
+        row = await link.row(_REPLACE, self.slot, ours, self._next_token)
         if row is None:
             name = self._target.name
             message = f"database {name} was taken over by another server; end this one, or that"
             LOGGER.error("%s: nothing can be written here any more", message)
             raise StorageLocked(message, details={"database": name})
+        self._former.append(self._token)
         self._token, self._next_token = self._next_token, None
         self._mark = (int(row["batch"]), str(row["outcome"]))
         self._replaced = True

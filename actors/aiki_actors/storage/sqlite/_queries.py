@@ -15,7 +15,7 @@ from attrs import frozen
 
 from aiki_actors.engine import Entry, Micros, Notice, Projection
 from aiki_actors.storage._codec import decode_entry, decode_notice
-from aiki_actors.storage._listing import created_bounds, read_cursor, write_cursor
+from aiki_actors.storage._listing import created_bounds, read_cursor, words_of, write_cursor
 from aiki_actors.storage._port import (
     ClaimedRun,
     DueRun,
@@ -100,6 +100,11 @@ def count(connection: sqlite3.Connection, where: RunFilter) -> int:
     if query is None:
         return 0
     return int(connection.execute(query.text, query.values).fetchone()[0])
+
+
+_SEARCHED: Final = (
+    "lower(runs.run_id || ' ' || runs.workflow || ' ' || coalesce(runs.reference_id, ''))"
+)
 
 
 def listing(where: RunFilter, limit: int, end: tuple[int, str] | None) -> Query | None:
@@ -188,6 +193,9 @@ def _conditions(where: RunFilter) -> tuple[list[str], list[Value]]:
             " AND also.run_id = runs.run_id)"
         )
         values += (name, label)
+    for word in words_of(where):
+        conditions.append(f"instr({_SEARCHED}, ?) > 0")
+        values.append(word)
     return conditions, values
 
 
@@ -365,9 +373,7 @@ def _ended(connection: sqlite3.Connection, which: Deletion) -> list[str]:
     """
     found: list[tuple[int, str]] = []
     names = ended_workflows(connection) if which.workflow is None else (which.workflow,)
-    for name in names:
-        if name in which.excluding:
-            continue
+    for name in [name for name in names if name not in which.excluding]:
         if which.namespace is None:
             rows = connection.execute(ENDED, (name, which.before, which.limit))
         else:
