@@ -122,6 +122,14 @@ def test_a_workload_of_ones_own_meets_no_queue_and_no_lost_commits_unless_it_ask
     assert not any(Fault.LOST_COMMITS in options.faults for options in drawn)
 
 
+def test_a_queue_without_its_extra_is_no_failure_of_the_workload(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "aiki_actors.queue.redis", None)
+    with pytest.raises(ModuleNotFoundError):
+        simulate(1, orders, workflows=[order_flow], options=SimOptions(queue=True))
+
+
 def test_workflows_of_a_user_end_right_with_a_redis_that_misbehaves() -> None:
     faults = (Fault.QUEUE_LOSS, Fault.QUEUE_DISORDER, Fault.QUEUE_DOWN, Fault.WORKER_CRASH)
     options = evolve(HARSH, faults=faults, queue=True)
@@ -160,7 +168,7 @@ def test_a_seed_repeats_itself_in_another_process_with_another_hash_seed() -> No
             capture_output=True,
             text=True,
             check=True,
-            timeout=50,
+            timeout=120,
             env={"PYTHONHASHSEED": seed, "PATH": "", "PYTHONPATH": ":".join(sys.path)},
         ).stdout
         for seed in ("1", "2")

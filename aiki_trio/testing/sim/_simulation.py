@@ -11,6 +11,7 @@ import logging
 import random
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from importlib import import_module
 from typing import Any, Final
 
 import trio
@@ -289,11 +290,14 @@ def simulate(
 
     Raises:
         SimulationFailed: a promise was broken, or the workload failed.
+        ModuleNotFoundError: there is to be a queue, and the extra `redis` is not installed.
 
     """
     given = tuple(workflows)
     line = replay_line(seed, workload, given, options)
     options = options or SimOptions.drawn(seed, own=workload is not None)
+    if options.queue:
+        import_module("aiki_actors.queue.redis")  # so that it fails here, naming the extra
     sim = Simulation(seed, options, given if workload is not None else (program,))
     sim.trace = sim.disk.trace = Trace(kept)
     seconds = 0.0
