@@ -57,6 +57,7 @@ class RedisQueue:
             self._health_changed,
         )
         runtime.dispatcher.publisher = self.publisher
+        runtime.dispatcher.late = round(self.settings.late_s * e.SECOND)
         if self.settings.publish_updates:
             self.updates = UpdatePublisher(self.settings, runtime.clock, runtime.rng)
             runtime.hub.tap = self.updates.publish

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import trio
 from attrs import define, evolve, field
 
 from aiki_actors.queue.redis import GROUP, RedisSettings
+from aiki_actors.server import KeeperSettings
 from aiki_actors.session import SessionLimits
 from aiki_sdk import Client, Event, InvalidRequest, Run, task, workflow
 from aiki_sdk.client import RunHandle
@@ -119,7 +120,12 @@ async def results(handles: Sequence[RunHandle[Any]]) -> list[Any]:
 async def cluster(server: RedisServer | str, **changes: Any) -> AsyncGenerator[Cluster]:
     """Run a server on memory and Redis, with a client; its workers end with the block."""
     redis = fast(server if isinstance(server, str) else server.url, **changes)
-    settings = RuntimeSettings(redis=redis, sessions=SessionLimits(beat_s=0.5), blocked_after=None)
+    settings = RuntimeSettings(
+        redis=redis,
+        sessions=SessionLimits(beat_s=0.5),
+        keeper=KeeperSettings(sweep_s=0.5),
+        blocked_after=None,
+    )
     async with open_server("memory://", settings=settings) as runtime:
         bound = await runtime.serve(port=0)
         async with Client(bound.url) as client, trio.open_nursery() as nursery:
@@ -232,6 +238,18 @@ async def test_what_redis_forgot_is_published_again_from_what_the_database_knows
         await c.worker()
         assert await results(handles) == list(range(10))
     assert effects == Counter(range(10))
+
+
+async def test_a_worker_that_looks_into_another_redis_is_handed_what_it_cannot_find(
+    server: RedisServer, start_server: Callable[..., RedisServer]
+) -> None:
+    elsewhere = fast(start_server().url)
+    async with cluster(server, late_s=0.1) as c:
+        c.redis = elsewhere
+        await c.worker()
+        handles = await c.start(errand, 5)
+        assert await results(handles) == list(range(5))
+    assert effects == Counter(range(5))
 
 
 async def test_messages_that_are_doubled_stale_or_lead_astray_change_nothing(

@@ -86,6 +86,20 @@ class Matcher:
         served = self.slots.set_pulls(worker_id, pulls)
         return [] if served is None or pulls else self._match([served], now)
 
+    def late(self, before: Micros) -> list[Assignment]:
+        """Hand out what has waited since before then although a worker that pulls has room for it.
+
+        That worker should have found it by itself: the message, or its way to the queue, is lost.
+        """
+        found: list[Assignment] = []
+        for run in self.queue.ready_before(before):
+            worker_id = self.slots.reserve_puller(key_of(run))
+            if worker_id is not None:
+                self.queue.remove(run.run_id)
+                self.slots.forget_warm(run.run_id)
+                found.append(Assignment(run, worker_id, warm=False))
+        return found
+
     def slot_freed(self, worker_id: str, now: Micros) -> list[Assignment]:
         """Give a slot of a worker back, because a run of it ended, parked or was refused."""
         served = self.slots.served_by(worker_id)

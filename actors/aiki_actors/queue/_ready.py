@@ -230,6 +230,11 @@ class ReadyQueue:
                 return entry.run
         return None
 
+    def ready_before(self, before: Micros) -> list[ReadyRun]:
+        """List the runs that are ready since before then, as they were put in."""
+        runs = (entry.run for entry in self._entries.values())
+        return [run for run in runs if run.ready_at < before]
+
     def run_ids(self) -> list[str]:
         """List the runs in the queue, in the order in which they were put in."""
         return list(self._entries)

@@ -101,6 +101,8 @@ class RedisSettings:
         batch: commands in one pipeline.
         redelivery_s: after how long a ready run that nobody claimed is looked after …
         redelivery_max_s: … doubling up to this.
+        late_s: after how long a ready run that no worker found in Redis is handed over the session
+            of one that has room: its Redis may be another one.
         tick_s: how often a server makes sure that Redis has lost nothing and takes writes.
         block_s: how long one read waits for messages; a stop does not wait for it.
         takeover_idle_s: after how long without a sign of its worker a message is taken over.
@@ -127,6 +129,7 @@ class RedisSettings:
     batch: int = 500
     redelivery_s: float = 5.0
     redelivery_max_s: float = 300.0
+    late_s: float = 15.0
     tick_s: float = 5.0
     block_s: float = 1.0
     takeover_idle_s: float = 30.0

@@ -159,6 +159,17 @@ class Slots:
         worker.kind.changed(worker)
         return True
 
+    def reserve_puller(self, key: QueueKey) -> str | None:
+        """Take a slot of the freest worker that pulls and serves this key; None: there is none."""
+        kinds = self._kinds_by_key.get(key, {}).values()
+        pullers = [one for kind in kinds for one in kind.workers.values() if one.pulls and one.free]
+        if not pullers:
+            return None
+        worker = min(pullers, key=lambda one: (-one.free, one.order))
+        worker.held += 1
+        worker.kind.changed(worker)
+        return worker.id
+
     def set_pulls(self, worker_id: str, pulls: bool) -> Served | None:
         """Note whether a worker pulls from now on; returns what it serves, None if not known."""
         worker = self._workers.get(worker_id)

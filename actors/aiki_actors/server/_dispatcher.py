@@ -89,6 +89,8 @@ class Dispatcher:
         now: the runtime's clock.
         drained: set when half of the queue was handed out and the database has more.
         publisher: where ready runs are published for workers that pull; None: nowhere.
+        late: after how long, in microseconds, a run that is published is handed to a worker that
+            pulls; None: never.
         published: whether the publisher works; while it does not, no worker is left to pull.
         broken: claims (run id, epoch) of workers that are here, which are lost and could not be
             taken back yet, with the reason; the keeper comes back to them.
@@ -103,6 +105,7 @@ class Dispatcher:
     sessions: dict[str, Session] = Factory(lambda: dict[str, Session]())
     broken: dict[tuple[str, int], str] = Factory(lambda: dict[tuple[str, int], str]())
     publisher: ReadyPublisher | None = None
+    late: int | None = None
     published: bool = False
     _pulling: dict[str, bool] = Factory(lambda: dict[str, bool]())
 
@@ -152,6 +155,18 @@ class Dispatcher:
         self.published = works
         for worker_id in list(self._pulling):
             self._leave_to_pull(worker_id)
+
+    def hand_out_late(self) -> None:
+        """Hand to workers that pull, over their sessions, what they should have found long ago."""
+        if self.late is not None and self.published:
+            found = self.matcher.late(e.Micros(self.now() - self.late))
+            if found:
+                LOGGER.warning(
+                    "%d ready runs were not found in Redis by workers that have room, and are "
+                    "handed to them; is it the same Redis?",
+                    len(found),
+                )
+            self._carry_out(found)
 
     def messages_lost(self) -> None:
         """Publish again what nobody finds any more."""

@@ -62,6 +62,7 @@ class QueueActor(Actor[Never]):
                 LOGGER.warning("ready runs could not be read; trying again: %s", error)
                 found = 0
             self.filled.set()
+            self.dispatcher.hand_out_late()
             if found:
                 pause_s = self.look_s
             elif self.look_max_s is not None:

@@ -48,6 +48,31 @@ def test_a_freed_slot_goes_to_the_run_that_is_next() -> None:
     assert matcher.slots.free("w") == 1
 
 
+def test_a_worker_that_pulls_is_handed_only_what_it_keeps_warm() -> None:
+    matcher = Matcher()
+    matcher.worker_joined("w", serves("a"), DEFAULT, 3, NOW, pulls=True)
+    assert matcher.run_ready(ready("cold"), NOW) == []
+    matcher.slots.keep_warm("warm", "w")
+    assert pairs(matcher.run_ready(ready("warm"), NOW)) == [("warm", "w")]
+    assert matcher.slots.reserve_on("w"), "and takes what it asks for"
+    assert matcher.slots.free("w") == 1
+    assert pairs(matcher.worker_pulls("w", NOW, pulls=False)) == [("cold", "w")]
+    assert not matcher.slots.reserve_on("w"), "until it is full"
+    assert not matcher.slots.reserve_on("nobody")
+
+
+def test_what_a_pulling_worker_with_room_has_not_found_for_long_is_handed_to_it() -> None:
+    matcher = Matcher()
+    matcher.worker_joined("full", serves("a"), DEFAULT, 0, NOW, pulls=True)
+    matcher.worker_joined("w", serves("a"), DEFAULT, 1, NOW, pulls=True)
+    matcher.runs_ready([ready("old", 1), ready("older", 0), ready("new", 9)], NOW)
+    matcher.runs_ready([ready("foreign", 0, workflow="b")], NOW)
+    assert matcher.late(Micros(0)) == []
+    assert pairs(matcher.late(Micros(5))) == [("old", "w")]
+    assert matcher.late(Micros(5)) == [], "one that has no room was not late"
+    assert sorted(matcher.queue.run_ids()) == ["foreign", "new", "older"]
+
+
 def test_of_many_at_once_the_higher_ranked_come_first() -> None:
     matcher = Matcher()
     matcher.worker_joined("w", serves("a"), DEFAULT, 2, NOW)
