@@ -432,8 +432,8 @@ async def open_runtime(
 
     Raises:
         DuplicateName: two workflows have one name and version.
-        InvalidRequest: `redis_url` is not the address of a Redis server.
-        ModuleNotFoundError: the extra for Redis or PostgreSQL is not installed.
+        InvalidRequest: `redis_url` is not the address of a Redis server, or an extra that is needed
+            is not installed; the message says.
         StorageError: the database cannot be used, or is in use.
 
     """

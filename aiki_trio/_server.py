@@ -55,8 +55,8 @@ async def open_server(
             the extra `redis`. `settings.redis` has everything else about it.
 
     Raises:
-        InvalidRequest: `redis_url` is not the address of a Redis server.
-        ModuleNotFoundError: the extra for Redis or PostgreSQL is not installed.
+        InvalidRequest: `redis_url` is not the address of a Redis server, or an extra that is needed
+            is not installed; the message says.
         StorageError: the database cannot be used, or is in use.
 
     """

@@ -148,7 +148,6 @@ class Worker:
         Raises:
             InvalidRequest: an argument is not valid; naming it, its value and the fix.
             DuplicateName: two workflows have one name and version.
-            ModuleNotFoundError: Redis is to be used without the extra.
 
         """
         server = _checked_client(client, dial)

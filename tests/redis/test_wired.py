@@ -6,6 +6,7 @@ left in Redis.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -401,3 +402,13 @@ async def test_an_address_that_is_none_of_redis_is_refused_and_not_shown(url: st
             raise AssertionError("it was opened")
     settings = evolve(RuntimeSettings(), redis=RedisSettings("redis://:hidden@localhost/0"))
     assert "hidden" not in repr(settings)
+
+
+async def test_without_redis_py_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "redis" else real(name)
+    )
+    with pytest.raises(InvalidRequest, match=r"aiki-trio\[redis\]"):
+        async with open_runtime("memory://", redis_url="redis://localhost"):
+            raise AssertionError("it was opened")

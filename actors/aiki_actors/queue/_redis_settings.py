@@ -5,6 +5,7 @@ Invariant: the URL, which may hold a password, is shown by nothing but `RedisUrl
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -174,13 +175,18 @@ def redis_settings(url: str | None, settings: RedisSettings | None) -> RedisSett
         settings: everything else; None: the defaults.
 
     Raises:
-        InvalidRequest: the address is not that of a Redis server; it is not shown.
+        InvalidRequest: the address is not that of a Redis server, which is not shown; or redis-py
+            is not installed.
 
     """
-    if not url:  # an empty variable unsets what another file sets
-        return settings
-    try:
-        place = RedisUrl(url)
-    except ValueError as error:
-        raise InvalidRequest(f"redis_url is not valid: {error}") from None
-    return RedisSettings(place) if settings is None else evolve(settings, url=place)
+    found = settings
+    if url:  # an empty variable unsets what another file sets
+        try:
+            place = RedisUrl(url)
+        except ValueError as error:
+            raise InvalidRequest(f"redis_url is not valid: {error}") from None
+        found = RedisSettings(place) if settings is None else evolve(settings, url=place)
+    if found is not None and importlib.util.find_spec("redis") is None:
+        message = "redis_url needs redis-py; install the extra: pip install 'aiki-trio[redis]'"
+        raise InvalidRequest(message)
+    return found
