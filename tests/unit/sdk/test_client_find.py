@@ -229,6 +229,14 @@ def test_a_wrong_filter_is_named_with_its_value(
         _ = client.list(**filters)
 
 
+async def test_whether_runs_are_undeliverable_is_yes_or_no(client: Client) -> None:
+    filters: Any = {"undeliverable": "yes"}
+    with pytest.raises(
+        InvalidRequest, match="undeliverable='yes' is not valid: pass True or False"
+    ):
+        _ = client.list(**filters)
+
+
 async def test_an_unknown_filter_is_a_type_error_that_lists_the_known(client: Client) -> None:
     anything: Any = {"state": "failed"}
 
