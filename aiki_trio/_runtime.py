@@ -185,6 +185,7 @@ class Runtime:
             self.hub,
             self.ids,
             self.now,
+            self.dispatcher.matcher.slots.is_served,
             importlib.metadata.version("aiki-trio"),
             self.settings.on_divergence,
             self.problems,

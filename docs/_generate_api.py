@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import cache
@@ -32,6 +33,11 @@ from aiki_sdk.http import HttpSettings
 from aiki_trio import RuntimeSettings
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+if str(ROOT / "docs") not in sys.path:
+    sys.path.insert(0, str(ROOT / "docs"))
+
+from _error_pages import error_pages  # noqa: E402  # found by the path above
+
 REFERENCE: Final = ROOT / "docs" / "reference"
 FOLDERS: Final = {"aiki_trio": "aiki_trio", "aiki_sdk": "sdk/aiki_sdk"}
 GENERATED: Final = "<!-- Written by docs/_generate_api.py; do not edit it by hand. -->"
@@ -319,7 +325,7 @@ def settings_page() -> str:
 
 def error_rows(cls: type[AikiError], depth: int = 0) -> Iterator[tuple[str, str, str, str]]:
     """Yield a row for an error and for all below it, the family's own module first."""
-    code = f"`{cls.code}`" if "code" in cls.__dict__ else ""
+    code = f"[`{cls.code}`](errors/{cls.code}.md)" if "code" in cls.__dict__ else ""
     text = one_line((cls.__doc__ or "").split("\n\n")[0])
     yield f"{'· ' * depth}`{cls.__name__}`", code, "yes" if cls.retryable else "", text
     for child in sorted(cls.__subclasses__(), key=lambda sub: sub.__name__):
@@ -338,9 +344,11 @@ def errors_page() -> str:
         "stable; `retryable` says whether the same thing, done again unchanged, may succeed;",
         "`message` says what happened, to what, and what to do; `details` is the same for",
         "programs. An error without a code of its own is a base class and is never raised itself.",
-        "Dots show the parent.",
+        "Dots show the parent. Each code has a page: when it is raised, and what to do.",
         "",
         *table(("error", "code", "retryable", "meaning"), error_rows(AikiError)),
+        "",
+        "A live stream may end with [`subscriber-too-slow`](errors/subscriber-too-slow.md).",
     ]
     return tidy(lines)
 
@@ -357,9 +365,14 @@ def generated_pages() -> dict[Path, str]:
         REFERENCE / "api.md": api_page(),
         REFERENCE / "settings.md": settings_page(),
         REFERENCE / "errors.md": errors_page(),
+        **{
+            REFERENCE / "errors" / f"{code}.md": tidy(lines)
+            for code, lines in error_pages(GENERATED).items()
+        },
     }
 
 
 if __name__ == "__main__":
     for path, text in generated_pages().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -203,6 +203,7 @@ def _add_list(runs: Commands) -> None:
     add("--parent-id", metavar="RUN", help="children of this run")
     add("--label", action="append", metavar="NAME=VALUE", help="with this label; repeatable")
     add("--query", metavar="WORDS", help="with each word in its id, workflow or reference id")
+    add("--undeliverable", action="store_true", help="queued, and no connected worker serves them")
     add("--since", metavar="TIME", help=f"created since then: ISO 8601, or {TIME_HELP} ago")
     add("--limit", type=int, default=50, metavar="N", help="runs on the page, at most 500")
     add("--cursor", metavar="CURSOR", help="where the page before ended")

@@ -15,7 +15,7 @@ from pathlib import Path
 import trio
 from attrs import evolve
 
-from aiki_actors.server import SubscriberTooSlow, UpdateFilter
+from aiki_actors.server import KeeperSettings, SubscriberTooSlow, UpdateFilter
 from aiki_actors.storage import SqliteSettings
 from aiki_actors.worker import WorkerSettings
 from aiki_sdk import AikiError, AnyWorkflow, Unavailable
@@ -76,6 +76,7 @@ def runtime_settings(settings: CliSettings) -> RuntimeSettings:
     return evolve(
         RuntimeSettings(),
         worker=worker,
+        keeper=KeeperSettings(retention=settings.retention),
         sqlite=SqliteSettings(synchronous=settings.synchronous),
         on_divergence=settings.on_divergence or "fail",
     )

@@ -17,7 +17,7 @@ from attrs import define, field
 from aiki_actors import engine as e
 from aiki_actors.server._views import journal_entry, outcome_of, run_info, run_summary, update_of
 from aiki_actors.storage import RunFilter, SqliteReader
-from aiki_sdk import NotFound, StorageReadOnly
+from aiki_sdk import InvalidRequest, NotFound, StorageReadOnly
 from aiki_sdk.protocol import (
     ControlRequest,
     EventReceipt,
@@ -83,6 +83,12 @@ class ReaderPort:
         return await self.get(row.run_id)
 
     def _filter(self, query: RunQuery) -> RunFilter:
+        if query.undeliverable:
+            message = (
+                f"undeliverable=True is not possible on database {self.reader.path} alone: a file "
+                "does not know which workers are connected; ask the runtime that owns it"
+            )
+            raise InvalidRequest(message)
         return RunFilter(
             namespace=self.namespace,
             status=query.status or None,

@@ -1,18 +1,21 @@
 """`aiki runs …` and `aiki start`: what a client can do, from a terminal.
 
-Looking works on the file itself; changing goes to the runtime that owns it (`_connect`).
+Looking works on the file itself; changing, and asking which runs nobody serves,
+goes to the runtime that owns it (`_connect`).
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final, cast
 
 import trio
 
 from aiki_sdk import (
+    Client,
     InvalidRequest,
     JsonValue,
     RunFailed,
@@ -20,6 +23,7 @@ from aiki_sdk import (
     RunInfo,
     RunOutcome,
     RunStatus,
+    RunSummary,
     Unavailable,
     Update,
 )
@@ -43,7 +47,7 @@ async def list_runs(command: Command) -> ExitCode:
     """`aiki runs list`: a page of runs, the newest first, or how many there are."""
     arguments, output = command.arguments, command.output
     filters = filters_of(arguments)
-    async with reading(command.settings) as client:
+    async with _who_knows(command) as client:
         if arguments.count:
             count = await client.count(**filters)
             output.document({"count": count}) if output.json else output.line(str(count))
@@ -52,6 +56,7 @@ async def list_runs(command: Command) -> ExitCode:
     if output.json:
         output.document(to_wire(page))
         return ExitCode.OK
+    last = "nobody serves" if arguments.undeliverable else "due (UTC)"
     rows = [
         (
             run.id,
@@ -59,14 +64,32 @@ async def list_runs(command: Command) -> ExitCode:
             run.status.value,
             run.reference_id or "",
             shown_time(run.created_at),
-            shown_time(run.due_at),
+            unserved(run) if arguments.undeliverable else shown_time(run.due_at),
         )
         for run in page.runs
     ]
-    output.table(("run", "workflow", "status", "reference", "created (UTC)", "due (UTC)"), rows)
+    output.table(("run", "workflow", "status", "reference", "created (UTC)", last), rows)
     if page.cursor is not None:
         output.note(f"more: --cursor {page.cursor}")
     return ExitCode.OK
+
+
+def unserved(run: RunSummary) -> str:
+    """Say what a worker would need to be given a run."""
+    return f"{run.workflow}@{run.version} in pool {run.pool}"
+
+
+@asynccontextmanager
+async def _who_knows(command: Command) -> AsyncGenerator[Client]:
+    """Open a way to list runs: the file will do, except to tell which workers there are."""
+    if not command.arguments.undeliverable:
+        async with reading(command.settings) as client:
+            yield client
+        return
+    async with changing(command.settings) as connection:
+        if not connection.served:
+            command.output.note("no runtime works on the database, so nobody serves any run")
+        yield connection.client
 
 
 async def show_run(command: Command) -> ExitCode:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 from attrs import evolve
 
+from aiki_actors.server import KeeperSettings
+from aiki_actors.session import SessionLimits
 from aiki_actors.storage import SqliteSettings
 from aiki_gateway import Bound, GatewaySettings
 from aiki_sdk import InvalidRequest
@@ -19,6 +23,9 @@ from ._exit import ExitCode
 from ._logs import log_to_stderr
 from ._settings import CliSettings
 from ._signals import stop_on_signal
+
+BEATS_MIN: Final = 3
+"""A worker stops its executions at two thirds of its lease: two heartbeats can be lost before."""
 
 
 async def serve(command: Command) -> ExitCode:
@@ -51,9 +58,26 @@ async def serve(command: Command) -> ExitCode:
 
 
 def server_settings(settings: CliSettings) -> RuntimeSettings:
-    """Return the settings of the runtime behind a server."""
+    """Return the settings of the runtime behind a server.
+
+    Raises:
+        InvalidRequest: a worker that is well could be taken for lost.
+    """
+    if settings.claim_lease_s < BEATS_MIN * settings.heartbeat_s:
+        message = (
+            f"claim_lease_s={settings.claim_lease_s:g} is not valid with "
+            f"heartbeat_s={settings.heartbeat_s:g}: a lease has room for at least {BEATS_MIN} "
+            "heartbeats, for a worker that misses one is not lost yet"
+        )
+        raise InvalidRequest(message)
     return evolve(
         RuntimeSettings(),
+        keeper=KeeperSettings(retention=settings.retention),
+        sessions=SessionLimits(
+            beat_s=settings.heartbeat_s,
+            grace_s=settings.session_grace_s,
+            lease_s=settings.claim_lease_s,
+        ),
         sqlite=SqliteSettings(synchronous=settings.synchronous),
         on_divergence=settings.on_divergence or "stall",
     )

@@ -12,8 +12,10 @@ Variables that are not in the table are left alone: the environment belongs to o
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -28,6 +30,7 @@ SQLITE_FILE: Final = "sqlite:///"
 RELOAD_GRACE_S: Final = 5.0
 """Somebody waits in front of a terminal."""
 STOP_GRACE_S: Final = 30.0
+DAY_S: Final = 86_400.0
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
@@ -88,6 +91,23 @@ class CliSettings:
         of="server dev",
         choices=("fail", "stall"),
     )
+    heartbeat_s: float = _setting(
+        10.0, "seconds between two heartbeats of a worker's session", of="server"
+    )
+    session_grace_s: float = _setting(
+        15.0,
+        "seconds that a worker whose connection is lost has to come back with its runs",
+        of="server",
+    )
+    claim_lease_s: float = _setting(
+        30.0,
+        "seconds without a word of a worker after which its runs go to others; at least three "
+        "heartbeats",
+        of="server",
+    )
+    retention_days: float = _setting(
+        30.0, "days that ended runs are kept; 0: for ever", of="server dev"
+    )
     namespace: str = _setting("default", "the namespace of the runs")
     module: str | None = _setting(
         None, "the workflows' code: a dotted name, or the path of a .py file", of="module"
@@ -129,6 +149,11 @@ class CliSettings:
             raise InvalidRequest(message)
         return Path(path)
 
+    @property
+    def retention(self) -> timedelta | None:
+        """How long ended runs are kept; None: for ever."""
+        return timedelta(days=self.retention_days) if self.retention_days else None
+
     def grace_s(self, default: float) -> float:
         """Return the seconds that running tasks have, in a command that has this default."""
         return default if self.shutdown_grace_s is None else self.shutdown_grace_s
@@ -164,16 +189,28 @@ def _by_commas(text: str) -> tuple[str, ...]:
 SETTING_NAMES: Final = tuple(attribute.name for attribute in fields(CliSettings))
 KINDS: Final[dict[str, type[bool | int | float]]] = {
     "allow_open": bool,
+    "claim_lease_s": float,
+    "heartbeat_s": float,
     "json": bool,
     "port": int,
+    "retention_days": float,
     "runs_max": int,
+    "session_grace_s": float,
     "shutdown_grace_s": float,
 }
 """What a setting's value is, where it is no text."""
 
 
-ZERO_ALLOWED: Final = frozenset({"port"})
-"""Numbers that may be 0: the system chooses a port then."""
+ZERO_ALLOWED: Final = frozenset({"port", "retention_days", "shutdown_grace_s"})
+"""Numbers that may be 0: the system chooses a port, runs are kept for ever, tasks have no time."""
+
+MAXIMA: Final[Mapping[str, float]] = {
+    "claim_lease_s": DAY_S,
+    "heartbeat_s": DAY_S,
+    "retention_days": 36_500.0,
+    "session_grace_s": DAY_S,
+}
+"""The largest values of settings that have one."""
 
 
 def variable_of(name: str) -> str:
@@ -271,6 +308,14 @@ def _parsed(name: str, text: str) -> object:
         return text
 
 
+def _number_rule(name: str, value: float) -> str:
+    """Say what a number should be; nothing if it is that."""
+    if not math.isfinite(value) or value < 0 or (value == 0 and name not in ZERO_ALLOWED):
+        return "pass a positive number"
+    most = MAXIMA.get(name)
+    return "" if most is None or value <= most else f"pass at most {most:g}"
+
+
 def _checked(name: str, value: object, where: str) -> object:
     attribute = next(one for one in fields(CliSettings) if one.name == name)
     choices: tuple[str, ...] = attribute.metadata["choices"]
@@ -283,8 +328,7 @@ def _checked(name: str, value: object, where: str) -> object:
     elif choices and value not in choices:
         rule = f"use one of {', '.join(choices)}"
     elif isinstance(value, int | float) and kind is not bool:
-        least = 1 if kind is int and name not in ZERO_ALLOWED else 0
-        rule = "pass a positive number" if value < least else ""
+        rule = _number_rule(name, value)
     if rule:
         shown = "…" if attribute.metadata["secret"] else repr(value)
         message = f"{where}={shown} is not valid: {rule}"

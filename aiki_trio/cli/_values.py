@@ -97,6 +97,7 @@ def filters_of(arguments: Namespace) -> RunFilters:
         "parent_id": arguments.parent_id,
         "labels": pairs_argument("label", arguments.label),
         "query": arguments.query,
+        "undeliverable": arguments.undeliverable,
     }
     if arguments.since is not None:
         filters["created_after"] = time_argument("since", arguments.since)

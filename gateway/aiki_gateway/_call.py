@@ -42,7 +42,8 @@ class Param:
 
     Attributes:
         name: its name.
-        schema: its JSON Schema, by which it is also read: `type` string, integer or number.
+        schema: its JSON Schema, by which it is also read: `type` string, integer,
+            number or boolean.
         about: what it does, for the documentation.
         many: whether it may be given more than once.
         required: whether it must be given.
@@ -194,6 +195,10 @@ class Call:
         value = self._one(name)
         return value if isinstance(value, int) else default
 
+    def flag(self, name: str) -> bool:
+        """Return whether a parameter of the query is `true`."""
+        return self._one(name) is True
+
     def time(self, name: str) -> datetime | None:
         """Return a time of the query."""
         value = self._one(name)
@@ -207,8 +212,12 @@ class Call:
         values = self.query.get(name)
         return None if not values else read_param(self.params[name], values[0])
 
-    def idempotent(self, reference_id: str | None) -> str | None:
+    def idempotent(self, reference_id: str | None, index: int | None = None) -> str | None:
         """Return the reference id of a request: its own, or one made of its idempotency key.
+
+        Args:
+            reference_id: its own.
+            index: its place, if the key is that of a batch; None: it has the key to itself.
 
         Raises:
             InvalidRequest: the key is empty, too long, or not printable ASCII.
@@ -222,7 +231,8 @@ class Call:
                 f"{IDEMPOTENCY_KEY_LENGTH_MAX} printable ASCII characters"
             )
             raise InvalidRequest(message)
-        return f"idempotency:{key}"
+        place = "" if index is None else f"[{index}]"
+        return f"idempotency{place}:{key}"
 
 
 def read_query(raw: bytes, params: Mapping[str, Param]) -> Mapping[str, list[str]]:
@@ -276,6 +286,8 @@ def read_param(param: Param, text: str) -> Scalar:
         match schema.get("type"):
             case "integer":
                 return _bounded(_integer(text), schema)
+            case "boolean":
+                return _boolean(text)
             case "number":
                 return _bounded(_number(text), schema)
             case _ if schema.get("format") == "date-time":
@@ -294,6 +306,12 @@ def _integer(text: str) -> int:
     if not (text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 20):
         raise ValueError("pass a whole number")
     return int(text)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("use true or false")
+    return text == "true"
 
 
 def _number(text: str) -> float:

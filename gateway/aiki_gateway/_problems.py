@@ -16,6 +16,7 @@ from aiki_sdk import AikiError, InvalidRequest, JsonValue, LimitExceeded, NotFou
 
 PROBLEM_JSON: Final = "application/problem+json"
 TYPE_PREFIX: Final = "https://aiki.invalid/errors/"
+"""Stable, and no address: the code behind it names the page, `docs/reference/errors/<code>.md`."""
 RETRY_AFTER_S: Final = 1
 """What `Retry-After` says where nothing better is known: long enough for a restart of an actor."""
 
@@ -97,7 +98,8 @@ class ProblemBody:
     """An error, as RFC 9457 has it.
 
     Attributes:
-        type: a name for the kind of error, ending in its code; not an address to fetch.
+        type: a name for the kind of error, ending in its code; not an address to fetch, but its
+            last part is the name of the page about it, `docs/reference/errors/<code>.md`.
         title: the kind of problem, in words.
         status: the HTTP status.
         detail: what happened, to what, and what to do about it.

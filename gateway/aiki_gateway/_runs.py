@@ -36,11 +36,17 @@ def with_hash(request: StartRequest) -> StartRequest:
 
 async def start_run(call: Call) -> Reply:
     """Start a run, or find the one that the reference id names."""
-    request = with_hash(call.read(StartRequest, fill={"input_hash": NO_HASH}))
-    reference_id = call.idempotent(request.reference_id)
-    if reference_id != request.reference_id:
-        request = evolve(request, reference_id=reference_id)
+    request = call.read(StartRequest, fill={"input_hash": NO_HASH})
+    request = _as_keyed(call, with_hash(request))
     return _started(await call.port.start(request))
+
+
+def _as_keyed(call: Call, request: StartRequest, index: int | None = None) -> StartRequest:
+    """Give a start that has no reference id the one that its idempotency key makes."""
+    reference_id = call.idempotent(request.reference_id, index)
+    if reference_id == request.reference_id:
+        return request
+    return evolve(request, reference_id=reference_id)
 
 
 def _started(result: StartResult) -> Reply:
@@ -59,7 +65,8 @@ async def start_batch(call: Call) -> Reply:
         batch = checked({"runs": filled}, StartBatch, "body")
     else:
         batch = call.read(StartBatch)
-    answers = await call.port.start_many([with_hash(request) for request in batch.runs])
+    requests = [_as_keyed(call, with_hash(run), index) for index, run in enumerate(batch.runs)]
+    answers = await call.port.start_many(requests)
     return json_reply(StartAnswers(tuple(_start_answer(answer) for answer in answers)))
 
 
@@ -85,6 +92,7 @@ def run_query(call: Call) -> RunQuery:
         created_after=call.time("created_after"),
         created_before=call.time("created_before"),
         query=call.text("query"),
+        undeliverable=call.flag("undeliverable"),
         limit=call.integer("limit", 50),
         cursor=call.text("cursor"),
     )

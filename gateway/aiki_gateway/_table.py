@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from aiki_sdk import JsonValue
 from aiki_sdk.protocol import (
-    PAGE_SIZE_DEFAULT,
-    PAGE_SIZE_MAX,
-    QUERY_LENGTH_MAX,
     ControlCommand,
     EventReceipt,
     ForkRequest,
@@ -16,7 +12,6 @@ from aiki_sdk.protocol import (
     Outcome,
     RunInfo,
     RunPage,
-    RunStatus,
     StartRequest,
     StartResult,
     TreeNode,
@@ -37,59 +32,8 @@ from ._bodies import (
     Workflows,
 )
 from ._call import Param
+from ._params import FILTERS, NAME, PAGE, PLACE, STATUS, TEXT
 from ._routes import Access, Answer, Link, Route
-
-_TEXT: Final[dict[str, JsonValue]] = {"type": "string"}
-_NAME: Final[dict[str, JsonValue]] = {
-    "type": "string",
-    "maxLength": 128,
-    "pattern": "^[A-Za-z0-9][A-Za-z0-9._/-]*$",
-}
-_VERSION: Final[dict[str, JsonValue]] = {
-    "type": "string",
-    "maxLength": 64,
-    "pattern": "^[A-Za-z0-9][A-Za-z0-9._+-]*$",
-}
-_TIME: Final[dict[str, JsonValue]] = {"type": "string", "format": "date-time"}
-_STATUS: Final[dict[str, JsonValue]] = {
-    "type": "string",
-    "enum": [status.value for status in RunStatus],
-}
-_PLACE: Final[dict[str, JsonValue]] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
-
-FILTERS: Final = (
-    Param(name="status", schema=_STATUS, about="Any of these statuses.", many=True),
-    Param(name="workflow", schema=_NAME, about="Runs of this workflow."),
-    Param(name="version", schema=_VERSION, about="Runs of this version."),
-    Param(name="reference_id", schema=_TEXT, about="Runs with this reference id."),
-    Param(name="parent_id", schema=_TEXT, about="Children of this run."),
-    Param(
-        name="label",
-        schema={"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}:.{1,256}$"},
-        about="Runs with all of these labels, each as name:value.",
-        many=True,
-    ),
-    Param(name="created_after", schema=_TIME, about="Created then or later."),
-    Param(name="created_before", schema=_TIME, about="Created before then."),
-    Param(
-        name="query",
-        schema={"type": "string", "maxLength": QUERY_LENGTH_MAX},
-        about="Runs whose id, workflow or reference id has each of these words in it.",
-    ),
-)
-PAGE: Final = (
-    Param(
-        name="limit",
-        schema={
-            "type": "integer",
-            "minimum": 1,
-            "maximum": PAGE_SIZE_MAX,
-            "default": PAGE_SIZE_DEFAULT,
-        },
-        about="Runs on a page.",
-    ),
-    Param(name="cursor", schema=_TEXT, about="Where the page before ended."),
-)
 
 _RUN_LINK: Final = {"run_id": "$response.body#/run_id"}
 _STARTED_LINKS: Final = {
@@ -144,6 +88,7 @@ RUNS: Final = (
         handler=_runs.start_batch,
         body=StartBatch,
         answers={200: Answer(about="One answer per run, in order.", type=StartAnswers)},
+        idempotency=True,
     ),
     Route(
         method="POST",
@@ -171,8 +116,8 @@ RUNS: Final = (
         summary="Find the run that holds a reference id of a workflow.",
         handler=_runs.find_run,
         query=(
-            Param(name="workflow", schema=_NAME, about="The workflow.", required=True),
-            Param(name="reference_id", schema=_TEXT, about="The reference id.", required=True),
+            Param(name="workflow", schema=NAME, about="The workflow.", required=True),
+            Param(name="reference_id", schema=TEXT, about="The reference id.", required=True),
         ),
         answers={200: Answer(about="The run.", type=RunInfo)},
         errors=(404,),
@@ -193,7 +138,7 @@ RUNS: Final = (
         summary="Show a part of a run's history.",
         handler=_runs.journal,
         query=(
-            Param(name="after", schema=_PLACE, about="Entries with a seq above this."),
+            Param(name="after", schema=PLACE, about="Entries with a seq above this."),
             Param(
                 name="limit",
                 schema={"type": "integer", "minimum": 1, "maximum": 500, "default": 500},
@@ -331,7 +276,7 @@ SYSTEM: Final = (
 )
 
 _NAMESPACE: Final = Param(
-    name="namespace", schema=_NAME, about="The namespace, where no header can be sent."
+    name="namespace", schema=NAME, about="The namespace, where no header can be sent."
 )
 _FROM: Final = Param(
     name="from",
@@ -348,7 +293,7 @@ LIVE: Final = (
         summary="Stream one run's updates, to its end.",
         stream=_live.run_stream,
         query=(
-            Param(name="after", schema=_PLACE, about="Updates with a seq above this."),
+            Param(name="after", schema=PLACE, about="Updates with a seq above this."),
             _FROM,
             _NAMESPACE,
         ),
@@ -363,9 +308,9 @@ LIVE: Final = (
         summary="Stream the updates of all runs that the filters select.",
         stream=_live.namespace_stream,
         query=(
-            Param(name="run", schema=_TEXT, about="These runs.", many=True),
-            Param(name="workflow", schema=_NAME, about="These workflows.", many=True),
-            Param(name="status", schema=_STATUS, about="Changes to these.", many=True),
+            Param(name="run", schema=TEXT, about="These runs.", many=True),
+            Param(name="workflow", schema=NAME, about="These workflows.", many=True),
+            Param(name="status", schema=STATUS, about="Changes to these.", many=True),
             _FROM,
             _NAMESPACE,
         ),

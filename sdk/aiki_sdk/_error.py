@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 class AikiError(Exception):
     """Base of every error that this project raises on purpose.
 
+    Raised when the server failed in a way that it did not foresee; the cause is in its log.
+
+    What to do: Look at the server's log; asking again changes nothing unless its cause has
+    gone.
+
     Attributes:
         code: stable kebab-case name of the kind of error; the same on the wire.
         retryable: whether doing the same again unchanged may succeed.

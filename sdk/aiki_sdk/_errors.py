@@ -82,6 +82,16 @@ from aiki_sdk._request_errors import (
     UnknownQuestion,
     UnknownWorkflow,
 )
+from aiki_sdk._storage_errors import (
+    StorageCorrupt,
+    StorageError,
+    StorageFull,
+    StorageLocked,
+    StorageReadOnly,
+    StorageTooNew,
+    StorageUnavailable,
+    UnknownOutcome,
+)
 from aiki_sdk._work_errors import (
     ChildFailed,
     Divergence,
@@ -97,17 +107,9 @@ from aiki_sdk._work_errors import (
     RunStalled,
     RunTerminated,
     RunTimeout,
-    StorageCorrupt,
-    StorageError,
-    StorageFull,
-    StorageLocked,
-    StorageReadOnly,
-    StorageTooNew,
-    StorageUnavailable,
     TaskFailed,
     TaskProcessDied,
     TaskTimeout,
-    UnknownOutcome,
     WaitTimeout,
     WorkError,
 )

@@ -7,13 +7,24 @@ from aiki_sdk._error_info import type_name
 
 
 class InvalidRequest(AikiError):
-    """The request is malformed or asks for something that does not exist; fix it and ask again."""
+    """The request is malformed or asks for something that does not exist; fix it and ask again.
+
+    Raised when an argument, a body, a header or a parameter does not fit, before anything was
+    changed.
+
+    What to do: Correct what the message names, and ask again.
+    """
 
     code = "invalid-request"
 
 
 class DuplicateName(InvalidRequest):
-    """Two definitions claim one name."""
+    """Two definitions claim one name.
+
+    Raised when a second workflow, task or event is registered under a name that is taken.
+
+    What to do: Rename one of the two, or raise the version of the workflow.
+    """
 
     code = "duplicate-name"
 
@@ -31,7 +42,13 @@ class DuplicateName(InvalidRequest):
 
 
 class LimitExceeded(InvalidRequest):
-    """A documented limit was met; the message names it."""
+    """A documented limit was met; the message names it.
+
+    Raised when a batch, a body, a run or a rate goes beyond what one may have.
+
+    What to do: Send less, or in parts; `details` tells the limit. With HTTP status 429, wait
+    for `Retry-After`.
+    """
 
     code = "limit-exceeded"
 
@@ -49,19 +66,35 @@ class LimitExceeded(InvalidRequest):
 
 
 class NotInTask(InvalidRequest):
-    """`current_task()` was called where no task is running."""
+    """`current_task()` was called where no task is running.
+
+    Raised when code outside of a task, such as a workflow, asks for the task's context.
+
+    What to do: Call `current_task()` in the task itself, and not in a workflow or at import.
+    """
 
     code = "not-in-task"
 
 
 class NotInWorkflow(InvalidRequest):
-    """A durable operation was called where no workflow is running."""
+    """A durable operation was called where no workflow is running.
+
+    Raised when a task is called, or a run's method is used, outside of the code of a workflow.
+
+    What to do: Call it in a workflow; in a test, call the plain function of the task.
+    """
 
     code = "not-in-workflow"
 
 
 class PayloadError(InvalidRequest):
-    """A value cannot be converted to or from JSON; the message names its place and type."""
+    """A value cannot be converted to or from JSON; the message names its place and type.
+
+    Raised when an argument, a result, an event or a published value is of a type that cannot
+    travel.
+
+    What to do: Use one of the payload types, or teach the converter yours.
+    """
 
     code = "payload"
 
@@ -89,7 +122,12 @@ class PayloadError(InvalidRequest):
 
 
 class PayloadTooLarge(PayloadError):
-    """A converted value is larger than the limit."""
+    """A converted value is larger than the limit.
+
+    Raised when an argument, a result or an event is converted and has too many bytes.
+
+    What to do: Store the value elsewhere and pass its place; `details` tells size and limit.
+    """
 
     code = "payload-too-large"
 
@@ -113,7 +151,13 @@ class PayloadTooLarge(PayloadError):
 
 
 class UnknownEvent(InvalidRequest):
-    """The workflow declares no event of this name."""
+    """The workflow declares no event of this name.
+
+    Raised when an event is sent, or waited for, that the run's version of the workflow does not
+    list.
+
+    What to do: Correct the name, or add the event to `@workflow(events=…)` of a new version.
+    """
 
     code = "unknown-event"
 
@@ -133,7 +177,12 @@ class UnknownEvent(InvalidRequest):
 
 
 class UnknownWorkflow(InvalidRequest):
-    """No workflow of this name and version is registered."""
+    """No workflow of this name and version is registered.
+
+    Raised when a run is started or forked and neither the server nor a worker has told of it.
+
+    What to do: Correct name and version, or start a worker that has its code.
+    """
 
     code = "unknown-workflow"
 
@@ -154,19 +203,36 @@ class UnknownWorkflow(InvalidRequest):
 
 
 class NotFound(AikiError):
-    """Nothing of this kind has this id, name or reference in this namespace."""
+    """Nothing of this kind has this id, name or reference in this namespace.
+
+    Raised when a run, path or key is asked for that never was, is in another namespace, or was
+    deleted after its retention.
+
+    What to do: Correct the id, name or namespace.
+    """
 
     code = "not-found"
 
 
 class ReferenceConflict(AikiError):
-    """The reference id already names something else: another input, or another parent's run."""
+    """The reference id already names something else: another input, or another parent's run.
+
+    Raised when a start repeats a reference id, or an `Idempotency-Key`, with another input.
+
+    What to do: Use another reference id, or `on_conflict="return_existing"` to have the run
+    that there is.
+    """
 
     code = "reference-conflict"
 
 
 class IllegalTransition(AikiError):
-    """The command is not allowed in the run's status; nothing was changed."""
+    """The command is not allowed in the run's status; nothing was changed.
+
+    Raised when a command comes in the wrong status, such as resuming a run that is not paused.
+
+    What to do: Look at the run's status, then decide; do not just repeat it.
+    """
 
     code = "illegal-transition"
 
@@ -190,13 +256,23 @@ class IllegalTransition(AikiError):
 
 
 class RunEnded(IllegalTransition):
-    """The run has ended, so it takes no more events, questions or commands."""
+    """The run has ended, so it takes no more events, questions or commands.
+
+    Raised when something is sent to a run after its end.
+
+    What to do: Read its result; start another run for what has to be done.
+    """
 
     code = "run-ended"
 
 
 class AskRejected(AikiError):
-    """The workflow, or the question's validator, refused to answer; `reason` says why."""
+    """The workflow, or the question's validator, refused to answer; `reason` says why.
+
+    Raised when a question was delivered, and its validator or the workflow said no.
+
+    What to do: Read the reason, and ask something else.
+    """
 
     code = "ask-rejected"
 
@@ -215,7 +291,12 @@ class AskRejected(AikiError):
 
 
 class UnknownQuestion(InvalidRequest):
-    """The workflow declares no question of this name."""
+    """The workflow declares no question of this name.
+
+    Raised when a question is asked that the run's version of the workflow does not list.
+
+    What to do: Correct the name, or add the question to a new version of the workflow.
+    """
 
     code = "unknown-question"
 
@@ -235,26 +316,49 @@ class UnknownQuestion(InvalidRequest):
 
 
 class StaleClaim(AikiError):
-    """The sender no longer holds the run; it must drop it without side effects."""
+    """The sender no longer holds the run; it must drop it without side effects.
+
+    Raised when a worker was taken for lost, its run went to another one, and then it wrote
+    after all.
+
+    What to do: Nothing: the worker drops the run by itself. If it happens often, look for
+    blocked event loops and slow networks.
+    """
 
     code = "stale-claim"
 
 
 class Unauthorized(AikiError):
-    """The API key is missing, wrong, expired, or lacks the right."""
+    """The API key is missing, wrong, expired, or lacks the right.
+
+    Raised when the server keeps keys and the request shows none that it knows.
+
+    What to do: Send a valid key as `Authorization: Bearer …`; see `AIKI_API_KEY`.
+    """
 
     code = "unauthorized"
 
 
 class Unavailable(AikiError):
-    """The server cannot be reached or cannot answer now; trying again may help."""
+    """The server cannot be reached or cannot answer now; trying again may help.
+
+    Raised when the network fails, the server starts or stops, or too much waits for it.
+
+    What to do: Try again after `Retry-After`. Clients do so by themselves where that is safe.
+    """
 
     code = "unavailable"
     retryable = True
 
 
 class ResultTimeout(AikiError, TimeoutError):
-    """The client's own wait ended before the run did; the run goes on."""
+    """The client's own wait ended before the run did; the run goes on.
+
+    Raised when `result(timeout=…)` or a long poll ends first; over HTTP, also when a body is
+    too slow.
+
+    What to do: Ask again; nothing happened to the run.
+    """
 
     code = "result-timeout"
     retryable = True

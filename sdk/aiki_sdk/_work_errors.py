@@ -1,4 +1,4 @@
-"""Errors about the work itself: how runs end, what steps end with, journals and storage."""
+"""Errors about the work itself: how runs end, what steps end with, and journals."""
 
 from aiki_sdk._error import AikiError
 from aiki_sdk._error_info import ErrorInfo
@@ -11,7 +11,13 @@ class RunOutcome(AikiError):
 
 
 class RunFailed(RunOutcome):
-    """The run failed; `error` is what it failed with."""
+    """The run failed; `error` is what it failed with.
+
+    Raised when the result is asked for of a run whose code raised, and whose retries were used
+    up.
+
+    What to do: Read `error`; put the cause right, then start or fork the run.
+    """
 
     code = "run-failed"
 
@@ -29,7 +35,12 @@ class RunFailed(RunOutcome):
 
 
 class RunCancelled(RunOutcome):
-    """The run was cancelled; `reason` is what was given."""
+    """The run was cancelled; `reason` is what was given.
+
+    Raised when the result is asked for of a run that somebody cancelled.
+
+    What to do: Read `reason`; start another run if it was a mistake.
+    """
 
     code = "run-cancelled"
 
@@ -48,13 +59,24 @@ class RunCancelled(RunOutcome):
 
 
 class RunTerminated(RunCancelled):
-    """The run was ended at once, without running any of its code."""
+    """The run was ended at once, without running any of its code.
+
+    Raised when the result is asked for of a run that somebody terminated.
+
+    What to do: Look whether something is left half-done: no clean-up code has run.
+    """
 
     code = "run-terminated"
 
 
 class RunStalled(RunOutcome):
-    """The run cannot go on by itself; an operator has to requeue or cancel it."""
+    """The run cannot go on by itself; an operator has to requeue or cancel it.
+
+    Raised when the result is asked for of a run whose code diverged, or whose workers were lost
+    too often.
+
+    What to do: See `aiki explain`, put the cause right, then `aiki runs requeue`, or cancel it.
+    """
 
     code = "run-stalled"
 
@@ -82,7 +104,13 @@ class WorkError(AikiError):
 
 
 class TaskFailed(WorkError):
-    """A task failed for good; `error` is its last error, with its cause chain."""
+    """A task failed for good; `error` is its last error, with its cause chain.
+
+    Raised when every attempt that the task's retry policy allows has failed.
+
+    What to do: Catch it in the workflow where the business has an answer; otherwise put the
+    cause right.
+    """
 
     code = "task-failed"
 
@@ -110,7 +138,12 @@ class TaskFailed(WorkError):
 
 
 class ChildFailed(WorkError):
-    """A child run ended without a result; `error` says how."""
+    """A child run ended without a result; `error` says how.
+
+    Raised when the workflow awaits a child that failed, was cancelled or was terminated.
+
+    What to do: Catch it where the parent can go on without; otherwise look at the child.
+    """
 
     code = "child-failed"
 
@@ -138,32 +171,58 @@ class ChildFailed(WorkError):
 
 
 class WaitTimeout(WorkError, TimeoutError):
-    """The event, child or scope did not come in time."""
+    """The event, child or scope did not come in time.
+
+    Raised when a wait was given a `timeout` and that has passed.
+
+    What to do: Catch it: it is the business case of an answer that does not come.
+    """
 
     code = "wait-timeout"
 
 
 class RunTimeout(WorkError, TimeoutError):
-    """The run was not done within its own `timeout`."""
+    """The run was not done within its own `timeout`.
+
+    Raised when the time that the workflow, or the start, gave to the run has passed.
+
+    What to do: Give it more time, or find out what it waited for.
+    """
 
     code = "run-timeout"
     retryable = False
 
 
 class TaskTimeout(WorkError, TimeoutError):
-    """One attempt of a task took longer than the task's `timeout`."""
+    """One attempt of a task took longer than the task's `timeout`.
+
+    Raised when an attempt was cut off; the retry policy decides whether there is another one.
+
+    What to do: Give the task more time, or make it quicker; long tasks send heartbeats.
+    """
 
     code = "task-timeout"
 
 
 class HeartbeatTimeout(WorkError, TimeoutError):
-    """A task sent no heartbeat for its `heartbeat_timeout`."""
+    """A task sent no heartbeat for its `heartbeat_timeout`.
+
+    Raised when a task that promised heartbeats hangs, or forgot to send them.
+
+    What to do: Send heartbeats more often, or allow longer between them.
+    """
 
     code = "heartbeat-timeout"
 
 
 class TaskProcessDied(WorkError):
-    """The process in which a task with `runtime="process"` ran has ended before the task."""
+    """The process in which a task with `runtime="process"` ran has ended before the task.
+
+    Raised when the process crashed, or the system killed it, for example for want of memory.
+
+    What to do: Look at the worker's log and its memory; the retry policy decides about another
+    attempt.
+    """
 
     code = "task-process-died"
 
@@ -181,14 +240,24 @@ class TaskProcessDied(WorkError):
 
 
 class OutcomeUnknown(WorkError):
-    """An `at_most_once` task was started and its worker was lost; it may have had its effect."""
+    """An `at_most_once` task was started and its worker was lost; it may have had its effect.
+
+    Raised when a worker is lost while such a task runs, for it must not be started twice.
+
+    What to do: Find out at the other system whether it was done, then decide in the workflow.
+    """
 
     code = "outcome-unknown"
     retryable = False
 
 
 class NonRetryable(WorkError):
-    """Raise it in a task or workflow to fail at once, whatever the retry policy says."""
+    """Raise it in a task or workflow to fail at once, whatever the retry policy says.
+
+    Raised when the code of a task or workflow says itself that trying again is of no use.
+
+    What to do: Put the cause right that the message names.
+    """
 
     code = "non-retryable"
     retryable = False
@@ -196,6 +265,10 @@ class NonRetryable(WorkError):
 
 class RetryAfter(WorkError):
     """Raise it (`Retry.after(seconds)`) to choose the delay before the next attempt.
+
+    Raised when the code of a task knows how long to wait, and no attempt was left in the end.
+
+    What to do: Look at what asked for the delay, such as a rate limit; allow more attempts.
 
     It replaces the policy's delay, not its number of attempts.
     """
@@ -217,19 +290,36 @@ class RetryAfter(WorkError):
 
 
 class Divergence(AikiError):
-    """The code no longer makes the calls that its journal recorded; never retried."""
+    """The code no longer makes the calls that its journal recorded; never retried.
+
+    Raised when the code of a workflow was changed under a version that has runs.
+
+    What to do: Bring the old code back, or give the new code a version of its own; then
+    requeue.
+    """
 
     code = "divergence"
 
 
 class JournalVersionError(AikiError):
-    """The journal was written in a format that this release does not read."""
+    """The journal was written in a format that this release does not read.
+
+    Raised when an older program opens what a newer one has written.
+
+    What to do: Upgrade the program that reads.
+    """
 
     code = "journal-version"
 
 
 class RecordedTypeMismatch(AikiError):
-    """A recorded value no longer fits the declared type; give the task an `upcast`."""
+    """A recorded value no longer fits the declared type; give the task an `upcast`.
+
+    Raised when the type of a task's result, an event or an input was changed under a version
+    that has runs.
+
+    What to do: Give the task an `upcast`, or the new type a new version.
+    """
 
     code = "recorded-type-mismatch"
 
@@ -257,57 +347,3 @@ class RecordedTypeMismatch(AikiError):
     def path(self) -> str:
         """The field that does not fit."""
         return self._text("path")
-
-
-# --- Storage --------------------------------------------------------------------------------------
-
-
-class StorageError(AikiError):
-    """The storage failed; the driver's own error is the cause."""
-
-    code = "storage"
-
-
-class StorageCorrupt(StorageError):
-    """What was read back is damaged; restore a backup."""
-
-    code = "storage-corrupt"
-
-
-class StorageFull(StorageError):
-    """No space is left; nothing of the batch was written."""
-
-    code = "storage-full"
-    retryable = True
-
-
-class StorageLocked(StorageError):
-    """Another process holds the database; nothing was written."""
-
-    code = "storage-locked"
-    retryable = True
-
-
-class StorageReadOnly(StorageError):
-    """The database cannot be written to."""
-
-    code = "storage-read-only"
-
-
-class StorageTooNew(StorageError):
-    """The schema belongs to a newer release; upgrade this program."""
-
-    code = "storage-too-new"
-
-
-class StorageUnavailable(StorageError):
-    """The database cannot be reached, or takes no writes now; nothing was written."""
-
-    code = "storage-unavailable"
-    retryable = True
-
-
-class UnknownOutcome(StorageError):
-    """A write may or may not have happened; read the journal back before doing anything else."""
-
-    code = "unknown-outcome"

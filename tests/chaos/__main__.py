@@ -40,6 +40,8 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="of the cluster (default: 2)")
     parser.add_argument("--postgres", action="store_true", help="the cluster keeps runs there")
     parser.add_argument("--redis", action="store_true", help="the cluster's workers pull there")
+    parser.add_argument("--in-flight", type=int, default=6, help="the cluster's runs (default: 6)")
+    parser.add_argument("--kill-workers", action="store_true", help="SIGKILL for workers, no else")
     parser.add_argument("--parallel", type=int, help="scenarios at a time (default: cores + 1)")
     return parser.parse_args(given)
 
@@ -68,11 +70,12 @@ def main(arguments: Sequence[str]) -> int:
             number += 1
             yield Named(f"random {number}", partial(random_round, seconds=seconds))
         if "points" in parts:
-            yield from cluster.scripted(workers=given.workers)
+            yield from cluster.scripted(cluster.Load(workers=given.workers))
         if "cluster" in parts:
             left_s = max(5.0, until - time.monotonic())
             backing = {"postgres": given.postgres, "redis": given.redis}
-            yield cluster.rounds(left_s, **backing, workers=given.workers)
+            load = cluster.Load(workers=given.workers, in_flight=given.in_flight)
+            yield cluster.rounds(left_s, load, **backing, kill_workers=given.kill_workers)
 
     root = Path(tempfile.mkdtemp(prefix="chaos-", dir=given.folder))
     root.chmod(0o755)  # a PostgreSQL that root starts runs as somebody else

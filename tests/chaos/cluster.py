@@ -4,6 +4,10 @@
 and killed, frozen for a while, or told to end, and started again; then all is left alone, must come
 to rest, and is checked from the database.
 
+With
+`--kill-workers` it is always a worker that is chosen, and always SIGKILL; `--in-flight 200` has so
+many cases under way at the same time.
+
 `python -m tests.chaos --only points`. At each fault point that is passed on the one side or the
 other a process kills itself once, by script.
 """
@@ -23,11 +27,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from attrs import evolve, frozen
+
 from aiki_actors.faults import FAULT_POINTS, VARIABLE
+from aiki_sdk import SyncClient
 from aiki_trio.testing.cluster import LocalCluster, Managed
 
 from .processes import Child, spawn
-from .program import Report
+from .program import LIVE, Report
 from .scenario import Named, Stage
 from .worker_code import EFFECTS
 
@@ -36,6 +43,9 @@ CODE: Final = "tests.chaos.worker_code"
 QUIET_S: Final = 60.0
 FROZEN_MAX_S: Final = 4.0
 STRUCK_S: Final = 60.0
+USUAL_GRACE_S: Final = 15.0
+SHORT_GRACE_S: Final = 3.0
+"""How long the server waits for a worker that is gone, where many are: their runs soon go on."""
 PASSING: Final = 2
 """Which passing of a point kills."""
 
@@ -70,15 +80,40 @@ ON_WORKER: Final = frozenset(
 """Points that a worker passes; the server passes the others."""
 
 
-def rounds(seconds: float, *, postgres: bool, redis: bool, workers: int) -> Named:
+@frozen
+class Load:
+    """How much is under way.
+
+    Attributes:
+        workers: worker processes.
+        in_flight: cases played at the same time; a worker alone could take all of them.
+        grace_s: how long the server waits for a worker that is gone.
+
+    """
+
+    workers: int = 2
+    in_flight: int = 6
+    grace_s: float = USUAL_GRACE_S
+
+    @property
+    def runs_max(self) -> int:
+        """How many runs a worker executes at the same time."""
+        return max(8, self.in_flight)
+
+
+def rounds(
+    seconds: float, load: Load, *, postgres: bool, redis: bool, kill_workers: bool = False
+) -> Named:
     """Make a scenario of this length."""
+    if kill_workers:
+        load = evolve(load, grace_s=SHORT_GRACE_S)
     name = "cluster" + " with PostgreSQL" * postgres + " with Redis" * redis
-    disturb = partial(_disturb, seconds=seconds)
-    play = partial(_play, disturb=disturb, postgres=postgres, redis=redis, workers=workers)
-    return Named(name, play)
+    disturb = partial(_kill_workers if kill_workers else _disturb, seconds=seconds)
+    play = partial(_play, disturb=disturb, postgres=postgres, redis=redis, load=load)
+    return Named(name + " whose workers are killed" * kill_workers, play)
 
 
-def scripted(*, workers: int) -> Iterator[Named]:
+def scripted(load: Load) -> Iterator[Named]:
     """Make the scenarios that kill at fault points: those that only a cluster has, and all others.
 
     Redis carries the runs in the first.
@@ -90,7 +125,7 @@ def scripted(*, workers: int) -> Iterator[Named]:
             if point.embedded is embedded and point.name not in ELSEWHERE
         ]
         disturb = partial(_strike_points, struck=struck)
-        play = partial(_play, disturb=disturb, postgres=False, redis=not embedded, workers=workers)
+        play = partial(_play, disturb=disturb, postgres=False, redis=not embedded, load=load)
         yield Named(f"cluster at {name} points", play)
 
 
@@ -121,23 +156,24 @@ def _play(
     disturb: Callable[[Stage, LocalCluster], None],
     postgres: bool,
     redis: bool,
-    workers: int,
+    load: Load,
 ) -> Report:
     data = stage.folder.path / "data"
     data.mkdir()
     with stage.folder.log.open("a") as log:
         cluster = LocalCluster(
             CODE,
-            count=workers,
+            count=load.workers,
             postgres=postgres,
             redis=redis,
             folder=data,
             environment={EFFECTS: str(stage.folder.effects), **_python()},
-            worker_flags=("--shutdown-grace-s", "2", "--runs-max", "8"),
+            worker_flags=("--shutdown-grace-s", "2", "--runs-max", str(load.runs_max)),
+            server_flags=("--session-grace-s", str(load.grace_s)),
             tell=lambda name, line: print(f"{name}: {line}", file=log, flush=True),
         )
         with cluster:
-            with _around(stage, "load", url=cluster.url) as client:
+            with _around(stage, "load", url=cluster.url, in_flight=load.in_flight) as client:
                 disturb(stage, cluster)
                 code = client.poll()
                 stage.expect(code is None, f"the load ended by itself, with code {code}")
@@ -184,6 +220,22 @@ def _disturb(stage: Stage, cluster: LocalCluster, seconds: float) -> None:
         what = f"{_strike(stage, part)} {part.name.partition('-')[0]}"
         done[what] = done.get(what, 0) + 1
     stage.notes.append(", ".join(f"{times} times {what}" for what, times in sorted(done.items())))
+
+
+def _kill_workers(stage: Stage, cluster: LocalCluster, seconds: float) -> None:
+    """Kill a worker at intervals, and note how much was under way then."""
+    chance = stage.chance
+    deadline = time.monotonic() + seconds
+    under_way: list[int] = []
+    with SyncClient(cluster.url) as client:
+        while time.monotonic() < deadline:
+            time.sleep(chance.uniform(0.2, 3.0))
+            under_way.append(client.count(status=list(LIVE)))
+            worker = chance.choice(cluster.workers)
+            worker.kill()
+            time.sleep(chance.uniform(0.0, 0.5))
+            worker.start()
+    stage.notes.append(f"{len(under_way)} times killed worker; runs alive then: {under_way}")
 
 
 def _strike(stage: Stage, part: Managed) -> str:

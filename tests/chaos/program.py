@@ -23,7 +23,7 @@ from typing import Final
 import trio
 from attrs import asdict, evolve, frozen
 
-from aiki_actors.engine import EngineLimits
+from aiki_actors.engine import ClaimLost, EngineLimits
 from aiki_actors.faults import arm_faults, fault_passings
 from aiki_actors.server import KeeperSettings
 from aiki_actors.storage import RunFilter, SqliteSettings, Storage, open_sqlite
@@ -216,10 +216,12 @@ def judge(world: World, record: Record) -> str | None:
 def counts(world: World) -> dict[str, int]:
     """Count what the checks were made on."""
     told = [str(record["what"]) for record in world.acknowledged]
+    entries = [entry for run in world.runs.values() for entry in run.entries]
     begun = [record for record in world.effects if record["phase"] == "begin"]
     return {
         "runs": len(world.runs),
-        "entries": sum(len(run.entries) for run in world.runs.values()),
+        "entries": len(entries),
+        "claims lost": sum(isinstance(entry.body, ClaimLost) for entry in entries),
         "starts": told.count("start"),
         "sends": told.count("send"),
         "cancels": told.count("cancel"),

@@ -34,6 +34,7 @@ class Around:
 
     Attributes:
         url: the server's, or the database's.
+        in_flight: how many cases are played at the same time.
         quiet_s: how long to wait for quiet.
         quiet_after_s: how long that took, for the report.
         late: what was still moving then.
@@ -41,6 +42,7 @@ class Around:
     """
 
     url: str
+    in_flight: int = 6
     quiet_s: float = 60.0
     quiet_after_s: float = 0.0
     late: tuple[str, ...] = ()
@@ -55,7 +57,8 @@ async def load(folder: Folder, around: Around) -> None:
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(cancel_at_term, nursery.cancel_scope)
-            await play(LoadClient(client, memory, acknowledged), Life(kinds=PLAYED))
+            life = Life(kinds=PLAYED, parallel=around.in_flight)
+            await play(LoadClient(client, memory, acknowledged), life)
 
 
 async def settle(folder: Folder, around: Around) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import trio
 
@@ -47,6 +48,53 @@ async def test_an_idempotency_key_starts_one_run_and_refuses_another_input() -> 
             params={"workflow": "greet", "reference_id": "idempotency:order 7"},
         )
         assert found.json()["id"] == first.json()["run_id"]
+
+
+async def test_an_idempotency_key_of_a_batch_counts_for_each_run_by_its_place() -> None:
+    async with served() as server:
+        headers = {"Idempotency-Key": "orders of today"}
+        own = {"workflow": "greet", "input": {"name": "Bob"}, "reference_id": "mine"}
+        runs: list[Any] = [{"workflow": "greet", "input": {"name": "Ada"}}] * 2 + [own]
+
+        async def start(runs: list[Any], key: dict[str, str]) -> list[Any]:
+            answer = await server.http.post("/v1/runs/batch", json={"runs": runs}, headers=key)
+            assert answer.status_code == 200
+            results: list[Any] = answer.json()["results"]
+            return results
+
+        first = await start(runs, headers)
+        again = await start(runs, headers)
+        ids = [one["result"]["run_id"] for one in first]
+        assert len(set(ids)) == 3
+        assert [one["result"] for one in again] == [
+            {"run_id": run_id, "created": False} for run_id in ids
+        ]
+        other = await start([{"workflow": "greet", "input": {"name": "Eve"}}], headers)
+        assert other[0]["error"]["code"] == "reference-conflict"
+        mine = await server.http.get(f"/v1/runs/{ids[2]}")
+        assert mine.json()["reference_id"] == "mine"
+        bare = await start(runs[:1], {})
+        assert bare[0]["result"]["run_id"] not in ids
+        refused = await server.http.post(
+            "/v1/runs/batch", json={"runs": runs}, headers={"Idempotency-Key": "x" * 201}
+        )
+        assert refused.status_code == 400
+
+
+async def test_undeliverable_runs_are_those_that_no_worker_serves() -> None:
+    async with served() as server:
+        body = {"workflow": "greet", "input": {"name": "Ada"}}
+        lacking = await server.http.post("/v1/runs", json={**body, "pool": "nobody"})
+        served_run = await server.http.post("/v1/runs", json=body)
+        await server.ended(served_run.json()["run_id"])
+        page = (await server.http.get("/v1/runs?undeliverable=true&limit=1")).json()
+        assert [run["id"] for run in page["runs"]] == [lacking.json()["run_id"]]
+        count = await server.http.get("/v1/runs/count?undeliverable=true")
+        assert count.json() == {"count": 1}
+        every = await server.http.get("/v1/runs/count?undeliverable=false")
+        assert every.json() == {"count": 2}
+        refused = await server.http.get("/v1/runs?undeliverable=yes")
+        assert refused.status_code == 400
 
 
 async def test_a_batch_starts_what_can_be_started() -> None:

@@ -360,6 +360,30 @@ def verdicts(done: Done) -> dict[str, str]:
     return {finding["check"]: finding["verdict"] for finding in done.json}
 
 
+async def test_runs_that_nobody_serves_are_listed_with_what_they_lack(
+    aiki: Aiki, tmp_path: Path
+) -> None:
+    async with served(tmp_path) as runtime:
+        await runtime.client.options(pool="gpu").start(counter, 1)
+        done = await runtime.client.start(napper)
+        found = await beside(aiki, "runs", "list", "--undeliverable")
+        assert "counter@1.0.0 in pool gpu" in found.out
+        assert done.id not in found.out
+        count = await beside(aiki, "runs", "list", "--undeliverable", "--count", "--json")
+        assert count.json == {"count": 1}
+    alone = await beside(aiki, "runs", "list", "--undeliverable", "--json")
+    assert [run["pool"] for run in alone.json["runs"]] == ["gpu"]
+    assert "nobody serves any run" in alone.err
+
+
+async def test_a_file_alone_does_not_know_who_serves_what(aiki: Aiki, tmp_path: Path) -> None:
+    async with served(tmp_path):
+        settings = CliSettings(database_url=f"sqlite:///{tmp_path / 'aiki.db'}")
+        async with reading(settings) as client:
+            with pytest.raises(InvalidRequest, match="does not know which workers"):
+                await client.list(undeliverable=True)
+
+
 def test_the_doctor_finds_nothing_wrong_where_nothing_is(aiki: Aiki) -> None:
     fresh = aiki("doctor", "--json")
     assert fresh.code == ExitCode.OK

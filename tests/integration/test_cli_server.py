@@ -91,6 +91,18 @@ def test_a_run_is_cancelled_and_explained_by_url(aiki: Aiki) -> None:
     assert "changed my mind" in aiki("explain", run_id)
 
 
+def test_a_run_that_no_worker_serves_is_listed_by_url_with_what_it_lacks(aiki: Aiki) -> None:
+    served = start(aiki, "o-3")
+    words = ("start", "order", "--input", '{"item": "book"}', "--pool", "gpu", "--json")
+    lacking = json.loads(aiki(*words))["run_id"]
+    listed = aiki("runs", "list", "--undeliverable")
+    assert "order@1.0.0 in pool gpu" in listed
+    assert lacking in listed
+    assert served not in listed
+    aiki("runs", "cancel", lacking)
+    assert json.loads(aiki("runs", "list", "--undeliverable", "--json"))["runs"] == []
+
+
 def test_the_tree_shows_the_worker_under_the_server(aiki: Aiki) -> None:
     tree = aiki("tree")
     assert "gateway" in tree

@@ -67,9 +67,17 @@ async def serve(database: str, port: str, grace_s: str, lease_s: str) -> None:
         await trio.sleep_forever()
 
 
+CODE: dict[str, list[AnyWorkflow]] = {
+    "1": [steps, waits],
+    "2": [steps_2],
+    "both": [steps, waits, steps_2],
+}
+"""What a worker has the code of, by the word that it is started with."""
+
+
 async def work(url: str, version: str, grace_s: str) -> None:
     """Run a worker until told to stop."""
-    flows: list[AnyWorkflow] = [steps, waits] if version == "1" else [steps_2]
+    flows = CODE[version]
     async with Client(url) as client:
         worker = Worker(client, workflows=flows, max_runs=50, grace_period=float(grace_s))
         print(worker.id, flush=True)  # noqa: T201

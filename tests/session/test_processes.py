@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from aiki_sdk import Client
+from aiki_sdk.client import RunHandle
 from aiki_sdk.protocol import RunStatus
 from tests.session.processes import Proxy, Rig, rig
 from tests.session.programs import go, steps, steps_2
@@ -131,6 +132,56 @@ async def test_two_versions_live_side_by_side(tmp_path: Path) -> None:
         assert await newest.result(timeout=10) == -1
         known = [(one.name, one.version) for one in await client.workflows()]
         assert known == [("steps", "1.0.0"), ("steps", "2.0.0"), ("waits", "1.0.0")]
+
+
+async def test_a_rolling_restart_loses_nothing_and_every_run_keeps_its_version(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, grace_s=20, lease_s=60) as r, Client(r.url) as client:
+        workers = [await r.start_worker() for _ in range(3)]
+        waiting = await r.start_waiting(client)
+        old = await r.start_runs(client, 30, LENGTH, 250)
+        new: list[RunHandle[int]] = []
+        for number, worker in enumerate(workers):
+            await r.until_effects(60 * (number + 1))
+            worker.terminate()
+            assert await worker.wait() == 0
+            await r.start_worker(version="both")
+            new += [
+                await client.start(steps_2, r.sink, f"n{number}-{one}", 3, 20) for one in range(5)
+            ]
+        assert await r.results(old) == [TOTAL] * 30, "the second version returns something else"
+        assert await r.results(new) == [-1] * 15
+        assert await _claims_lost(client, r, old) == 0
+        assert {(await handle.info()).version for handle in old} == {"1.0.0"}
+        kinds = [entry.kind for handle in old for entry in await handle.history()]
+        assert kinds.count("run-claimed") > 30, "runs went from worker to worker"
+        await waiting.send(go, "on")
+        assert await r.results([waiting]) == ["on"]
+        effects = r.effects()
+        assert len(effects) == 30 * LENGTH + 15 * 3 + 2
+        assert set(effects.values()) == {1}, "what had begun was finished first"
+
+
+async def test_a_run_whose_version_nobody_has_any_more_is_listed_and_ends_when_somebody_has_it(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as r, Client(r.url) as client:
+        old = await r.start_worker()
+        waiting = await r.start_waiting(client)
+        await r.until_effects(1)
+        old.terminate()
+        assert await old.wait() == 0
+        await r.start_worker(version="2")
+        await waiting.send(go, "on")
+        lacking = [run async for run in client.list(undeliverable=True)]
+        assert [(run.id, run.workflow, run.version) for run in lacking] == [
+            (waiting.id, "waits", "1.0.0")
+        ]
+        await r.start_worker(version="both")
+        assert await r.results([waiting]) == ["on"]
+        assert await client.count(undeliverable=True) == 0
+        assert set(r.effects().values()) == {1}
 
 
 async def test_runs_wait_for_a_worker_of_their_workflow(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from attrs import define, evolve
 
 from aiki_actors import engine as e
 from aiki_actors.faults import fault_point
+from aiki_actors.queue import QueueKey
 from aiki_actors.storage import RunFilter, Storage, micros_of
 from aiki_sdk import (
     AikiError,
@@ -55,6 +56,7 @@ from ._hub import Hub
 from ._known_input import checked_input, mailboxes
 from ._run_actor import ReferenceHeld
 from ._runs import Runs
+from ._unserved import Unserved
 from ._updates import RunUpdates
 from ._views import journal_entry, run_summary
 from ._watch import RunsWatch
@@ -81,6 +83,7 @@ class ServerClientPort:
     """One namespace of this server, as its clients see it.
 
     Attributes:
+        is_served: whether a worker that is connected can be given such a run.
         problems: what does not work although the server does, in words, by component.
 
     """
@@ -92,6 +95,7 @@ class ServerClientPort:
     hub: Hub[Outcome]
     ids: Ids
     now: Callable[[], e.Micros]
+    is_served: Callable[[QueueKey], bool]
     version: str = ""
     on_divergence: OnDivergence = "fail"
     problems: Callable[[], dict[str, str]] = dict
@@ -226,12 +230,17 @@ class ServerClientPort:
 
     async def list(self, query: RunQuery) -> RunPage:
         """Return a page of the runs that match, the newest first."""
-        page = await self.storage.runs(self._filter(query), limit=query.limit, cursor=query.cursor)
+        where, unserved = self._filter(query), Unserved(self.storage, self.is_served)
+        read = unserved.page if query.undeliverable else self.storage.runs
+        page = await read(where, limit=query.limit, cursor=query.cursor)
         return RunPage(tuple(run_summary(row) for row in page.runs), page.cursor)
 
     async def count(self, query: RunQuery) -> int:
         """Count the runs that match."""
-        return await self.storage.count(self._filter(query))
+        where = self._filter(query)
+        if query.undeliverable:
+            return await Unserved(self.storage, self.is_served).count(where)
+        return await self.storage.count(where)
 
     async def journal(self, run_id: str, *, after: int, limit: int) -> Sequence[JournalEntry]:
         """Return the entries with seq above `after`, in order, at most `limit`."""

@@ -22,6 +22,11 @@ from aiki_sdk.protocol import RunStatus, Update
 class SubscriberTooSlow(AikiError):
     """The subscriber fell behind by more than its buffer; what it had not read is dropped.
 
+    Raised when a reader of a live stream takes less than happens, for longer than its buffer
+    lasts.
+
+    What to do: Subscribe again after the cursors in `details`, and read faster or less.
+
     `last_seqs` is, for the runs read last (at most as many as the buffer is long), the seq of the
     last update read: resume from there.
     """

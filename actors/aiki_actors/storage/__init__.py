@@ -10,6 +10,7 @@ from ._codec import (
     encode_entry as encode_entry,
     entry_to_json as entry_to_json,
 )
+from ._listing import write_cursor as write_cursor
 from ._memory import MemoryStorage as MemoryStorage
 from ._port import (
     Appended as Appended,

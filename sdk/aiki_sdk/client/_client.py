@@ -202,7 +202,7 @@ class Client(Starting, ManyRuns, StartOrSend):
             limit: runs on a page, at most 500.
             cursor: where to go on: the `cursor` of the page before.
             filters: those of `RunFilters`: `status`, `workflow`, `version`, `reference_id`,
-                `parent_id`, `labels`, `created_after`, `created_before`, `query`.
+                `parent_id`, `labels`, `created_after`, `created_before`, `query`, `undeliverable`.
 
         Raises:
             InvalidRequest: naming the filter and its value.

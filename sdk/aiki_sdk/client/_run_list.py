@@ -29,6 +29,8 @@ class RunFilters(TypedDict, total=False):
         created_after: it was created then or later; an aware datetime.
         created_before: it was created before then; an aware datetime.
         query: words; each is found in the run's id, workflow or reference id.
+        undeliverable: true: it is queued, and no worker that is connected has its workflow and
+            version and serves its pool.
     """
 
     status: StatusWords | None
@@ -40,6 +42,7 @@ class RunFilters(TypedDict, total=False):
     created_after: datetime | None
     created_before: datetime | None
     query: str | None
+    undeliverable: bool
 
 
 _FILTER_NAMES: Final = frozenset(RunFilters.__annotations__)
@@ -67,6 +70,7 @@ def run_query(filters: RunFilters) -> RunQuery:
         created_after=_time("created_after", filters.get("created_after")),
         created_before=_time("created_before", filters.get("created_before")),
         query=filters.get("query"),
+        undeliverable=_flag("undeliverable", filters.get("undeliverable", False)),
     )
 
 
@@ -104,6 +108,13 @@ def workflow_name(workflow: object) -> str | None:
         f"workflow={workflow!r} is not valid: pass a @workflow function or the name of one, "
         f"not {type_name(type(workflow))}"
     )
+    raise InvalidRequest(message)
+
+
+def _flag(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    message = f"{name}={value!r} is not valid: pass True or False"
     raise InvalidRequest(message)
 
 

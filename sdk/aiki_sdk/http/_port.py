@@ -367,6 +367,8 @@ def _filters(query: RunQuery) -> list[tuple[str, str]]:
         "query": query.query,
     }
     params += [(name, value) for name, value in plain.items() if value is not None]
+    if query.undeliverable:
+        params.append(("undeliverable", "true"))
     params += [("label", f"{name}:{value}") for name, value in query.labels.items()]
     times = {"created_after": query.created_after, "created_before": query.created_before}
     params += [(name, at.isoformat()) for name, at in times.items() if at is not None]

@@ -278,6 +278,8 @@ class RunQuery:
         created_before: created before then.
         query: every word of it is found in the run's id, workflow or reference id, whatever the
             case of its letters; at most 256 characters.
+        undeliverable: it is queued, and no worker that is connected has its workflow and version
+            and serves its pool; such a page may hold fewer runs than `limit` and not be the last.
         limit: runs on a page, at most 500.
         cursor: where the page before ended; None: the first page.
     """
@@ -291,6 +293,7 @@ class RunQuery:
     created_after: datetime | None = None
     created_before: datetime | None = None
     query: str | None = None
+    undeliverable: bool = False
     limit: int = PAGE_SIZE_DEFAULT
     cursor: str | None = None
 

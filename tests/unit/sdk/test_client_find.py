@@ -220,6 +220,7 @@ async def test_times_are_asked_for_in_utc(client: Client) -> None:
         ({"query": 5}, r"query=5 .*as a str"),
         ({"query": "x" * 257}, r"query='x.*at most 256 characters"),
         ({"created_before": "today"}, r"created_before='today'"),
+        ({"undeliverable": "yes"}, r"undeliverable='yes'.*True or False"),
     ],
 )
 def test_a_wrong_filter_is_named_with_its_value(
