@@ -70,6 +70,8 @@ async def test_a_warm_run_goes_on_where_it_waits(autojump_clock: trio.testing.Mo
         assert await handle.result(timeout=5) == "firstyeslast"
         told = b"".join(down.frames[before:])
         assert b"run-created" not in told, "no journal was sent again"
+        slots = c.runtime.dispatcher.matcher.slots
+        assert slots.warm_holder(handle.id) is None, "and nothing is kept of a run that has ended"
 
 
 async def test_a_blip_of_the_network_costs_nothing(autojump_clock: trio.testing.MockClock) -> None:

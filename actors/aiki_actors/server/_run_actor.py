@@ -561,6 +561,8 @@ class RunActor(BatchActor[RunMessage]):
             if warm:
                 dispatcher.parked(self.run_id, worker_id)
             dispatcher.freed(self.run_id, worker_id)
+        if batch.claims and state.claim is not None:
+            dispatcher.forget_warm(self.run_id)  # who executes it now has the only good memory
         if state.ready and not was_ready:
             fault_point("run.freed")
             spec = state.spec
