@@ -121,6 +121,7 @@ class RedisSettings:
         stop_grace_s: how long a stopping worker tries to say goodbye to Redis.
         publish_updates: whether a server publishes each update of each run, for backend services;
             that costs it about a tenth of a millisecond an update.
+        gather_s: updates that come within so long are published together.
 
     """
 
@@ -147,6 +148,7 @@ class RedisSettings:
     backoff_max_s: float = 5.0
     stop_grace_s: float = 0.5
     publish_updates: bool = True
+    gather_s: float = 0.005
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot work, naming it."""

@@ -28,6 +28,9 @@ LOGGER: Final = logging.getLogger("aiki.queue.redis")
 BUFFER: Final = 10_000
 """Updates that may wait to be published; some megabytes."""
 
+BATCH: Final = 500
+"""Updates that are published in one trip."""
+
 _PART: Final = "updates"
 
 
@@ -87,7 +90,7 @@ class UpdatePublisher:
                 # A word now and then keeps the health true.
                 with trio.move_on_after(self.settings.tick_s if self.health.ok else 0.0):
                     await self._wake.wait()
-            batch = [self._updates.popleft() for _ in range(min(500, len(self._updates)))]
+            batch = [self._updates.popleft() for _ in range(min(BATCH, len(self._updates)))]
             try:
                 await connection.work(partial(_send, batch=batch))
             except RedisFailed as failure:
@@ -102,6 +105,9 @@ class UpdatePublisher:
                 self.published += len(batch)
                 backoff.reset()
                 self._health.works(_PART)
+                if len(batch) < BATCH:
+                    # A trip to the thread costs more than an update: let some more come together.
+                    await trio.sleep(self.settings.gather_s)
 
     def _announce(self, health: QueueHealth) -> None:
         if not health.ok:
