@@ -19,7 +19,7 @@ from aiki_actors.engine import Micros
 from aiki_actors.storage import ReadyRun
 
 from ._ready import ReadyQueue
-from ._served import Served, key_of
+from ._served import QueueKey, Served, key_of
 from ._slots import Slots
 
 
@@ -92,9 +92,13 @@ class Matcher:
         That worker should have found it by itself: the message, or its way to the queue, is lost.
         """
         found: list[Assignment] = []
+        full: set[QueueKey] = set()  # a long queue has few keys, and asks about each once
         for run in self.queue.ready_before(before):
-            worker_id = self.slots.reserve_puller(key_of(run))
-            if worker_id is not None:
+            key = key_of(run)
+            worker_id = None if key in full else self.slots.reserve_puller(key)
+            if worker_id is None:
+                full.add(key)
+            else:
                 self.queue.remove(run.run_id)
                 self.slots.forget_warm(run.run_id)
                 found.append(Assignment(run, worker_id, warm=False))
