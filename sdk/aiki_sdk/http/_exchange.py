@@ -2,12 +2,12 @@
 
 `AsyncExchange` works under Trio and asyncio alike. `SyncExchange` has the same methods and waits
 for nothing but its socket, so that the coroutines above it never suspend and can be stepped through
-without a loop. Both keep connections that are waited on apart from the others.
+without a loop. Both count what is waited for apart from the rest, so that it keeps nobody out.
 """
 
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Final, Protocol, cast
 
@@ -16,10 +16,8 @@ import httpx
 from attrs import define, field
 
 from aiki_sdk.http._async_host import in_scope
+from aiki_sdk.http._lanes import CLOSE_S, Lanes, Turns
 from aiki_sdk.http._settings import HttpSettings
-
-CLOSE_S: Final = 5.0
-"""Closing a connection waits for the other side no longer than this."""
 
 REARM_S: Final = 0.25
 """How late a plain thread may notice that a stream's time is over; or a tenth of that time."""
@@ -120,45 +118,45 @@ class AsyncExchange:
 
     _settings: HttpSettings
     _transport: httpx.AsyncBaseTransport | None = None
-    _prompt: httpx.AsyncClient = field(init=False)
-    _waiting: httpx.AsyncClient = field(init=False)
-    _turns: anyio.Semaphore | None = field(default=None, init=False)
+    _lanes: Lanes = field(init=False)
+    _prompt: Turns = field(init=False)
+    _waiting: Turns = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        settings = self._settings
-        verify = _verify(settings, self._transport)
-        self._prompt, self._waiting = (
-            httpx.AsyncClient(
-                verify=verify, limits=_limits(settings, count), transport=self._transport
-            )
-            for count in (settings.connections_max, settings.waiting_max)
+        settings, transport = self._settings, self._transport
+        verify, one = _verify(settings, transport), _limits(settings, 1)
+        self._lanes = Lanes(
+            lambda: httpx.AsyncClient(verify=verify, limits=one, transport=transport),
+            settings.idle_connections_max,
+            settings.idle_connection_s,
         )
+        self._prompt, self._waiting = Turns(settings.connections_max), Turns(settings.waiting_max)
 
     async def request(self, request: httpx.Request, *, waits: bool) -> httpx.Response:
         """Send a request and return the whole answer."""
-        if waits:
-            return await in_scope(lambda: self._waiting.send(request))
-        # Who waits for a connection waits here: httpx looks through all that wait in it, for each
-        # request anew, so that many at once would take their time squared.
-        if self._turns is None:  # made where a loop runs
-            self._turns = anyio.Semaphore(self._settings.connections_max)
-        turns = self._turns
+        turns = self._waiting if waits else self._prompt
+        await turns.take(request)
+        lane = self._lanes.hold()
         try:
-            with anyio.fail_after(request.extensions["timeout"]["pool"]):
-                await turns.acquire()
-        except TimeoutError as error:
-            message = "every connection is in use"
-            raise httpx.PoolTimeout(message, request=request) from error
-        try:
-            return await in_scope(lambda: self._prompt.send(request))
+            return await in_scope(lambda: lane.send(request))
         finally:
-            turns.release()
+            turns.give_back()
+            await self._lanes.free(lane)
 
     async def open(self, request: httpx.Request) -> Chunks:
         """Send a request and return its answer, to be read in pieces."""
-        client = self._waiting
-        answer = await in_scope(lambda: client.send(request, stream=True), httpx.Response.aclose)
-        return AsyncChunks(answer)
+        await self._waiting.take(request)
+        lane = self._lanes.hold()
+        try:
+            answer = await in_scope(lambda: lane.send(request, stream=True), httpx.Response.aclose)
+        except BaseException:
+            await self._closed(lane)
+            raise
+        return AsyncChunks(answer, lambda: self._closed(lane))
+
+    async def _closed(self, lane: httpx.AsyncClient) -> None:
+        self._waiting.give_back()
+        await self._lanes.free(lane)
 
     async def sleep(self, delay_s: float) -> None:
         """Wait."""
@@ -166,8 +164,7 @@ class AsyncExchange:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._prompt.aclose()
-        await self._waiting.aclose()
+        await self._lanes.aclose()
 
 
 @define(eq=False)
@@ -175,6 +172,8 @@ class AsyncChunks:
     """The pieces of an answer, under Trio or asyncio."""
 
     response: httpx.Response
+    _closed: Callable[[], Awaitable[None]]
+    _open: bool = field(default=True, init=False)
     _pieces: AsyncGenerator[bytes] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -190,7 +189,13 @@ class AsyncChunks:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await in_scope(self._close)
+        if not self._open:
+            return
+        self._open = False
+        try:
+            await in_scope(self._close)
+        finally:
+            await self._closed()
 
     async def _close(self) -> None:
         # The pieces pass through generators of httpx that would be left for the garbage collector

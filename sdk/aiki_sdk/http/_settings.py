@@ -21,10 +21,10 @@ class HttpSettings:
     Attributes:
         timeout_s: how long one answer may take, beyond what the server was asked to wait.
         connect_timeout_s: how long opening a connection may take.
-        connections_max: connections open at once for requests that are answered at once.
-        waiting_max: the same for results and streams that are waited for. They have connections of
-            their own, so that who waits never keeps a command from going out.
-        idle_connections_max: connections of each sort that are kept open between requests.
+        connections_max: requests under way at once of those that are answered at once.
+        waiting_max: the same for results and streams that are waited for. They are counted apart,
+            so that who waits never keeps a command from going out.
+        idle_connections_max: connections that are kept open between requests.
         idle_connection_s: how long they are kept; shorter than the server keeps them, which is 30,
             so that no request is sent into a connection that is being closed.
         attempts_max: how often a request that may be repeated is made at most; 1: never repeated.
