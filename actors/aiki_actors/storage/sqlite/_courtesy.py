@@ -36,9 +36,8 @@ class Courtesy(trio.abc.Instrument):
         self._since_s = 0.0
         self._installed = False
 
-    @contextmanager
-    def towards_threads(self) -> Generator[None, None, None]:
-        """Pause at busy ticks within the block: a thread works for us."""
+    def begin(self) -> None:
+        """Pause at busy ticks from now on: a thread works for us."""
         if self._at_work == 0:
             self._since_s = time.perf_counter()
             if not self._installed:
@@ -46,10 +45,19 @@ class Courtesy(trio.abc.Instrument):
                 self._installed = True
                 trio.lowlevel.add_instrument(self)
         self._at_work += 1
+
+    def end(self) -> None:
+        """Pause no more: what was begun has its answer."""
+        self._at_work -= 1
+
+    @contextmanager
+    def towards_threads(self) -> Generator[None, None, None]:
+        """Pause at busy ticks within the block."""
+        self.begin()
         try:
             yield
         finally:
-            self._at_work -= 1
+            self.end()
 
     def close(self) -> None:
         """Look at the loop's ticks no more; closing again does nothing."""

@@ -82,15 +82,14 @@ class SqliteStorage:
 
     async def _answer_to(self, request: AppendRequest | CallRequest) -> None:
         """Wait until a write has ended, cancelled or not, and raise its error."""
-        with self._courtesy.towards_threads():
-            try:
+        try:
+            await request.done.wait()
+        except trio.Cancelled:
+            # The write goes on whatever happens here. Its answer, which is near, is worth more
+            # than a quick unwinding; the cancellation comes again at the next checkpoint.
+            with trio.move_on_after(self._settings.outcome_wait_s) as scope:
+                scope.shield = True
                 await request.done.wait()
-            except trio.Cancelled:
-                # The write goes on whatever happens here. Its answer, which is near, is worth
-                # more than a quick unwinding; the cancellation comes again at the next checkpoint.
-                with trio.move_on_after(self._settings.outcome_wait_s) as scope:
-                    scope.shield = True
-                    await request.done.wait()
         if not request.done.is_set():
             raise UnknownOutcome(
                 f"database {self._database.name} did not answer within "
@@ -105,8 +104,7 @@ class SqliteStorage:
             answer: list[T] = []
             request = CallRequest(lambda connection: answer.append(query(connection)))
             self._writer.submit(request)
-            with self._courtesy.towards_threads():
-                await request.done.wait()
+            await request.done.wait()
             if request.error is not None:
                 raise request.error
             return answer[0]
@@ -244,14 +242,13 @@ async def open_sqlite(
         StorageError: it belongs to another program, or cannot be opened.
     """
     database = Database(None if path is None else Path(path))
-    writer = Writer(database, settings, trio.lowlevel.current_trio_token())
-    limiter = trio.CapacityLimiter(settings.readers_max)
     courtesy = Courtesy()
+    writer = Writer(database, settings, trio.lowlevel.current_trio_token(), courtesy)
+    limiter = trio.CapacityLimiter(settings.readers_max)
     storage = SqliteStorage(database, settings, writer, limiter, courtesy)
     writer.start()
     try:
-        with courtesy.towards_threads():
-            await writer.opened.done.wait()
+        await writer.opened.done.wait()
         if writer.opened.error is not None:
             raise writer.opened.error
         yield storage

@@ -34,6 +34,7 @@ from aiki_sdk import StorageError, UnknownOutcome
 
 from ._batch import Refused, write_all, write_each
 from ._connections import Database
+from ._courtesy import Courtesy
 from ._errors import translate
 from ._log_space import PAGE_BYTES, LogSpace
 from ._migrations import migrate
@@ -80,6 +81,7 @@ class Writer:
     _database: Database
     _settings: SqliteSettings
     _token: trio.lowlevel.TrioToken
+    _courtesy: Courtesy
     opened: CallRequest = field(factory=lambda: CallRequest(_nothing), init=False)
     _queue: SimpleQueue[_Queued] = field(factory=lambda: SimpleQueue[_Queued](), init=False)
     _connection: sqlite3.Connection | None = field(default=None, init=False)
@@ -104,6 +106,7 @@ class Writer:
 
     def start(self) -> None:
         """Start the thread; it opens the database first."""
+        self._courtesy.begin()
         self._thread.start()
 
     def submit(self, request: AppendRequest | CallRequest) -> None:
@@ -114,6 +117,7 @@ class Writer:
         """
         if self._stopped:
             raise StorageError(f"database {self._database.name} is closed; open it again")
+        self._courtesy.begin()
         self._queue.put(request)
 
     def stop(self) -> None:
@@ -294,6 +298,9 @@ class Writer:
         def set_all() -> None:
             for event in events:
                 event.set()
+                # Told here and not where it is waited for: a tick earlier, so that a busy loop
+                # does not pause for a thread that is done.
+                self._courtesy.end()
 
         try:
             self._token.run_sync_soon(set_all)
