@@ -128,13 +128,11 @@ class _Live:
     ) -> None:
         await self._updates.__aexit__(kind, error, traceback)
 
-    async def next_batch(self) -> Sequence[Snapshot | Positioned]:
+    async def next_batch(self, gather_s: float = 0.0) -> Sequence[Snapshot | Positioned]:
         """Wait for what comes next."""
+        batch = await self._updates.next_batch(gather_s)
         return [
-            Snapshot(one.runs, one.more)
-            if isinstance(one, SnapshotOf)
-            else Positioned(one.update, one.position)
-            for one in await self._updates.next_batch()
+            Snapshot(one.runs, one.more) if isinstance(one, SnapshotOf) else one for one in batch
         ]
 
     def position(self) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import trio
@@ -19,7 +19,7 @@ from aiki_sdk import InvalidRequest, JsonValue
 from aiki_sdk._json import dumps
 from aiki_sdk.protocol import ClientPort, Update, to_wire
 
-from ._engine import Engine
+from ._engine import Engine, Positioned
 from ._fields import checked, read_body
 from ._metrics import Metrics
 from ._settings import GatewaySettings
@@ -89,27 +89,31 @@ class StreamOut(Protocol):
 
 
 @define(eq=False)
-class UpdateTexts:
-    """Updates as JSON, written once for all who watch.
+class Texts(Generic[T]):
+    """What is told as text, written once for all who watch.
 
-    The same update is sent to every subscriber within moments, so that the last few are kept.
+    The same thing is sent to every subscriber within moments, so that the last few are kept.
+
+    Attributes:
+        write: makes the text of a thing.
     """
 
-    kept_max: int = 512
+    write: Callable[[T], bytes]
+    kept_max: int = 2_000
     bytes_max: int = 8 * 1024 * 1024
     _bytes: int = field(default=0, init=False)
-    _texts: OrderedDict[int, tuple[Update, bytes]] = field(
-        factory=lambda: OrderedDict[int, tuple[Update, bytes]](), init=False
+    _texts: OrderedDict[int, tuple[T, bytes]] = field(
+        factory=lambda: OrderedDict[int, tuple[T, bytes]](), init=False
     )
 
-    def of(self, update: Update) -> bytes:
-        """Return an update as JSON."""
-        found = self._texts.get(id(update))
+    def of(self, thing: T) -> bytes:
+        """Return the text of a thing."""
+        found = self._texts.get(id(thing))
         if found is not None:
             return found[1]
-        data = dumps(to_wire(update))
-        # The update is held too, so that nothing else can have its id.
-        self._texts[id(update)] = (update, data)
+        data = self.write(thing)
+        # The thing is held too, so that nothing else can have its id.
+        self._texts[id(thing)] = (thing, data)
         self._bytes += len(data)
         while len(self._texts) > self.kept_max or self._bytes > self.bytes_max:
             _, (_, old) = self._texts.popitem(last=False)
@@ -126,12 +130,14 @@ class Facts:
         closing: set when it stops: what waits, ends then.
         openapi: the OpenAPI document, as JSON.
         texts: updates as JSON.
+        events: updates as server-sent events of a namespace's stream.
     """
 
     metrics: Metrics
     closing: trio.Event
     openapi: Callable[[], bytes]
-    texts: UpdateTexts
+    texts: Texts[Update]
+    events: Texts[Positioned]
 
 
 @define(eq=False)

@@ -74,19 +74,32 @@ class Snapshot:
     more: bool = False
 
 
-@frozen
-class Positioned:
-    """An update of a live stream, and the position after it."""
+class Positioned(Protocol):
+    """An update of a live stream, and the position after it.
 
-    update: Update
-    position: str
+    Readers of the same are given the same object, so that what is made of it once serves all.
+    """
+
+    @property
+    def update(self) -> Update:
+        """What happened."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """The position after it."""
+        ...
 
 
 class LiveStream(Protocol):
     """A namespace's updates: what the reader missed, then what happens, each exactly once."""
 
-    async def next_batch(self) -> Sequence[Snapshot | Positioned]:
+    async def next_batch(self, gather_s: float = 0.0) -> Sequence[Snapshot | Positioned]:
         """Wait for what comes next; never empty. Cancelled, it loses nothing.
+
+        Args:
+            gather_s: what happens within so many seconds of the batch before comes together, unless
+                it becomes too much.
 
         Raises:
             SubscriberTooSlow: the reader fell too far behind, and was cut off.

@@ -18,12 +18,13 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
 
 from aiki_sdk import AikiError, LimitExceeded, NotFound, Unavailable
 from aiki_sdk._json import dumps
-from aiki_sdk.protocol import to_wire
+from aiki_sdk.protocol import Update, to_wire
 
-from ._call import JSON, Call, Facts, Reply, UpdateTexts, read_query
-from ._engine import Engine
+from ._call import JSON, Call, Facts, Reply, Texts, read_query
+from ._engine import Engine, Positioned
 from ._guard import Guard
 from ._http_out import HttpOut
+from ._live import event_text, update_json
 from ._metrics import Metrics
 from ._openapi import document
 from ._problems import (
@@ -105,7 +106,8 @@ class Gate:
     metrics: Metrics
     rate: RateLimiter
     closing: trio.Event = field(factory=trio.Event)
-    texts: UpdateTexts = field(factory=UpdateTexts)
+    texts: Texts[Update] = field(factory=lambda: Texts[Update](update_json))
+    events: Texts[Positioned] = field(factory=lambda: Texts[Positioned](event_text))
     _openapi: bytes = field(default=b"", init=False)
 
     def openapi(self) -> bytes:
@@ -212,7 +214,7 @@ class Gate:
         call = Call(
             self.engine,
             self.settings,
-            Facts(self.metrics, self.closing, self.openapi, self.texts),
+            Facts(self.metrics, self.closing, self.openapi, self.texts, self.events),
             namespace,
             path,
             query,

@@ -24,8 +24,10 @@ from aiki_sdk import AikiError, InvalidRequest, JsonValue, LimitExceeded
 from aiki_sdk._json import dumps
 from aiki_sdk.protocol import RunStatus, Update, to_wire
 
-from ._call import Call, StreamOut, UpdateTexts
+from ._call import Call, StreamOut, Texts
 from ._engine import LiveStream, Positioned, Snapshot, StreamFilter, StreamStart
+from ._metrics import Metrics
+from ._settings import GatewaySettings
 
 RUNS_NAMED_MAX: Final = 50
 """Runs that a stream's filter may name: each of them is in every event's id."""
@@ -146,7 +148,13 @@ async def namespace_stream(call: Call, out: StreamOut) -> None:
         async def pump() -> str:
             while out.sent_bytes < call.settings.stream_bytes_max:
                 batch = await _batch_or_comment(call, out, stream, seqs)
-                await out.send(b"".join(_event_of(one, where, seqs, facts.texts) for one in batch))
+                # Readers of the same are told the same, made once; seqs are one reader's own.
+                texts = (
+                    [_event_of(one, where, seqs, facts.texts) for one in batch]
+                    if seqs or where.runs
+                    else [_shared_event_of(one, facts.events) for one in batch]
+                )
+                await out.send(b"".join(texts))
                 facts.metrics.updates_sent += len(batch)
             return "closing"
 
@@ -165,7 +173,7 @@ async def _batch_or_comment(
 ) -> Sequence[Snapshot | Positioned]:
     while True:
         with trio.move_on_after(call.settings.keep_alive_comment_s):
-            return await stream.next_batch()
+            return await stream.next_batch(gather_s(call.facts.metrics, call.settings))
         position = stream.position()
         # An id without data moves a browser's last event on, and dispatches nothing.
         await out.send(
@@ -173,8 +181,32 @@ async def _batch_or_comment(
         )
 
 
+def gather_s(metrics: Metrics, settings: GatewaySettings) -> float:
+    """Return how long updates gather for each stream, so that all get a bounded part of the time.
+
+    Each write costs the same, however much it carries; each update is made into text once.
+    """
+    return metrics.streams / settings.stream_writes_per_s
+
+
+def _shared_event_of(one: Snapshot | Positioned, events: Texts[Positioned]) -> bytes:
+    if isinstance(one, Snapshot):
+        return event("snapshot", dumps(snapshot_json(one)))
+    return events.of(one)
+
+
+def update_json(update: Update) -> bytes:
+    """Return an update as JSON."""
+    return dumps(to_wire(update))
+
+
+def event_text(one: Positioned) -> bytes:
+    """Return an update as an event whose id is its position alone."""
+    return event("update", update_json(one.update), one.position)
+
+
 def _event_of(
-    one: Snapshot | Positioned, where: StreamFilter, seqs: dict[str, int], texts: UpdateTexts
+    one: Snapshot | Positioned, where: StreamFilter, seqs: dict[str, int], texts: Texts[Update]
 ) -> bytes:
     if isinstance(one, Snapshot):
         return event("snapshot", dumps(snapshot_json(one)))

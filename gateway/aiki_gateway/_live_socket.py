@@ -18,9 +18,9 @@ from attrs import define, field, frozen
 
 from aiki_sdk import AikiError, InvalidRequest, JsonValue, LimitExceeded, NotFound
 from aiki_sdk._json import dumps
-from aiki_sdk.protocol import RunStatus, to_wire
+from aiki_sdk.protocol import RunStatus, Update, to_wire
 
-from ._call import UpdateTexts
+from ._call import Texts
 from ._engine import LiveStream, Positioned, Snapshot, StreamFilter, StreamStart
 from ._fields import checked, refuse_unknown
 from ._gate import Gate
@@ -232,7 +232,7 @@ class _Told:
     _asked: Subscribe
     _stream: LiveStream
 
-    def message(self, one: Snapshot | Positioned, texts: UpdateTexts) -> bytes:
+    def message(self, one: Snapshot | Positioned, texts: Texts[Update]) -> bytes:
         """Return what is sent for a part of the stream."""
         if isinstance(one, Snapshot):
             snapshot = snapshot_json(one)

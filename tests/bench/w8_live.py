@@ -7,8 +7,11 @@ the time in the journal entry, so writing it to the disk is in it.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -17,7 +20,6 @@ import trio.testing
 from attrs import define, field
 
 from aiki_sdk import Client, Unavailable
-from aiki_sdk.client import AllUpdates
 from aiki_sdk.protocol import Update
 from aiki_trio import Runtime
 from tests.bench._measuring import (
@@ -109,36 +111,31 @@ async def _broadcast(engine: Engine, runtime: Runtime, params: Params) -> Figure
 
 
 async def _broadcast_apart(engine: Engine, params: Params) -> Figures:
-    """Do the same over HTTP with a tenth of the subscribers, for this process reads all streams."""
-    seen = Seen()
-    cut_off = 0
-
-    async def listen(updates: AllUpdates) -> None:
-        nonlocal cut_off
-        left = params["runs"]
-        try:
-            while left:
-                update = await anext(updates)
-                seen.take(update)
-                left -= update.status.terminal and not update.live
-        except Unavailable:
-            cut_off += 1
-
-    async with AsyncExitStack() as opened:
-        streams = [
-            await opened.enter_async_context(engine.client.updates(workflow=chain))
-            for _ in range(max(1, params["subscribers"] // 10))
-        ]
-        async with trio.open_nursery() as nursery:
-            for updates in streams:
-                nursery.start_soon(listen, updates)
-            watch = Stopwatch.started()
-            figures = await throughput(engine, params)
+    """Do the same over HTTP, with readers in a process of their own."""
+    url = engine.client.url
+    assert url is not None, "a server somewhere else has a URL"
+    sizes = (params["subscribers"], params["runs"], params["steps"])
+    command = [sys.executable, "-m", "tests.bench.wide_readers", url, *map(str, sizes)]
+    async with trio.open_nursery() as nursery:
+        readers = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE))
+        await readers.stdout.receive_some()  # that it is ready
+        elsewhere = engine.cpu_s()
+        watch = Stopwatch.started()
+        figures = await throughput(engine, params)
+        told = b""
+        async for part in readers.stdout:
+            told += part
         wall_s = watch.wall_s
+    seen = json.loads(told)
+    spent_s = engine.cpu_s()["server_cpu_s"] - elsewhere["server_cpu_s"]
     return {
         "broadcast_tasks_per_s": figures["tasks_per_s"],
-        **seen.figures("broadcast", wall_s),
-        "broadcast_cut_off": cut_off,
+        "broadcast_updates_per_s": seen["updates"] / wall_s,
+        "broadcast_p50_delay_ms": seen["p50_delay_ms"],
+        "broadcast_p99_delay_ms": seen["p99_delay_ms"],
+        "broadcast_updates_per_read": seen["updates"] / seen["reads"],
+        "broadcast_server_us_per_update": spent_s / seen["updates"] * 1e6,
+        "broadcast_readers_cpu_s": seen["cpu_s"],
     }
 
 

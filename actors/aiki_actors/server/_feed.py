@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final
@@ -44,6 +44,12 @@ HEAVY: Final = 1024 * 1024
 IDLE_S: Final = 60.0
 """How long the feed goes on without readers, for those that come back."""
 
+BATCH: Final = 200
+"""Updates that are read at once."""
+
+LOOK_EVERY: Final = 50
+"""So many updates of a track are between two looks at how far behind its readers are."""
+
 
 @frozen
 class FeedFilter:
@@ -66,12 +72,13 @@ class FeedFilter:
 
 @frozen
 class Numbered:
-    """An update and its number in the feed."""
+    """An update, its number in the feed, and the position behind it, as streams tell it."""
 
     number: int
     namespace: str
     update: Update
     weight: int
+    position: str
 
 
 def weight_of(update: Update) -> int:
@@ -95,41 +102,109 @@ def weight_of(update: Update) -> int:
 
 
 @define(eq=False)
+class _Place:
+    """A place in a track: behind an update, or before the first.
+
+    Attributes:
+        count: how many updates the track had up to here.
+        weight: what they weighed together.
+        next: the update that follows. What all readers have passed is held by nobody, and is gone.
+    """
+
+    count: int = 0
+    weight: int = 0
+    next: _Link | None = field(default=None, init=False)
+
+
+@define(eq=False)
+class _Link(_Place):
+    """One update of a track."""
+
+    one: Numbered = field(kw_only=True)
+
+
+@define(eq=False)
+class _Track:
+    """What passes one filter, kept once for all readers that have it.
+
+    A reader is a place in it: however many read the same, an update costs one step here, and
+    waking those that have nothing else to read.
+    """
+
+    where: FeedFilter
+    last: _Place = field(factory=_Place, init=False)
+    readers: dict[FeedReader, None] = field(factory=lambda: dict[FeedReader, None](), init=False)
+    idle: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
+    """Readers that have nothing to read."""
+    gathering: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
+    """Readers that let more come together."""
+    _looked_at: int = field(default=0, init=False)
+    """The weight at the last look at how far behind readers are."""
+
+    def add(self, one: Numbered) -> None:
+        """Add an update that passes the filter."""
+        before = self.last
+        last = _Link(before.count + 1, before.weight + one.weight, one=one)
+        self.last = before.next = last
+        if self.idle:
+            self.idle.unpark_all()
+        if last.count % LOOK_EVERY == 0 or last.weight - self._looked_at > HEAVY:
+            self._looked_at = last.weight
+            self.gathering.unpark_all()
+            self.let_go_of_the_slow()
+
+    def let_go_of_the_slow(self) -> None:
+        """Hold nothing any more for readers that are too far behind."""
+        for reader in self.readers:
+            reader.check()
+
+    def wake(self) -> None:
+        """Let every reader look again."""
+        self.idle.unpark_all()
+        self.gathering.unpark_all()
+
+
+@define(eq=False)
 class FeedReader:
     """One reader's bounded view of the feed; a context manager is made of it by its owner."""
 
     where: FeedFilter
     buffer: int
     _feed: Feed
-    waiting: deque[Numbered] = field(factory=lambda: deque[Numbered](), init=False)
-    """What has happened since it joined."""
+    _track: _Track
     missed: deque[Numbered] = field(factory=lambda: deque[Numbered](), init=False)
-    """What had happened before, and the feed still had: not more than that, and no copies."""
-    last_seqs: OrderedDict[str, int] = field(factory=lambda: OrderedDict[str, int](), init=False)
-    _weight: int = field(default=0, init=False)
-    _too_slow: bool = field(default=False, init=False)
-    _stopped: bool = field(default=False, init=False)
-    _changed: trio.Event = field(factory=trio.Event, init=False)
+    """What had happened before it joined, and the feed still had: no more than that, no copies."""
+    last_seqs: dict[str, int] = field(factory=lambda: dict[str, int](), init=False)
+    _place: _Place | None = field(init=False)
+    """The last update that was read; None: it is too slow, and nothing is held for it."""
+    _gave_at: float = field(default=-math.inf, init=False)
 
-    def offer(self, one: Numbered) -> None:
-        """Take an update that passes the filter; for the feed only."""
-        if self._too_slow or not self.where.selects(one.namespace, one.update):
-            return
-        if len(self.waiting) >= self.buffer or (self.waiting and self._weight > KEPT_WEIGHT):
-            self._too_slow = True
-            self.waiting.clear()
-        else:
-            self.waiting.append(one)
-            self._weight += one.weight
-        self._changed.set()
+    def __attrs_post_init__(self) -> None:
+        self._place = self._track.last
+        self._track.readers[self] = None
 
-    def stop(self) -> None:
-        """End after what waits; for the feed only."""
-        self._stopped = True
-        self._changed.set()
+    @property
+    def waiting(self) -> int:
+        """How many updates have happened since it joined that it has not read."""
+        return 0 if self._place is None else self._track.last.count - self._place.count
 
-    async def next_batch(self, limit: int = 100) -> list[Numbered]:
+    def check(self) -> None:
+        """Give up what waits if it is too much; for the feed and itself only."""
+        place, last = self._place, self._track.last
+        if place is not None and (
+            last.count - place.count > self.buffer
+            # One update may be as heavy as it likes.
+            or (last.weight - place.weight > KEPT_WEIGHT and last.count - place.count > 1)
+        ):
+            self._place = None
+
+    async def next_batch(self, limit: int = BATCH, gather_s: float = 0.0) -> list[Numbered]:
         """Wait for updates and return up to `limit`; never empty. Cancelled, it loses nothing.
+
+        Args:
+            limit: how many at most.
+            gather_s: how long after the batch before at the earliest, unless so much comes that it
+                would be too much; what comes meanwhile comes together.
 
         Raises:
             SubscriberTooSlow: more than the buffer waited.
@@ -137,38 +212,60 @@ class FeedReader:
         """
         await trio.lowlevel.checkpoint()
         if self.missed:
-            return _taken(self.missed, limit)
-        while not self.waiting:
-            if self._too_slow:
-                raise SubscriberTooSlow(self.buffer, self.last_seqs)
-            if self._stopped:
-                raise Unavailable("the server is stopping; subscribe again to resume")
-            self._changed = trio.Event()
-            await self._changed.wait()
-        taken = _taken(self.waiting, limit)
-        self._weight -= sum(one.weight for one in taken)
+            return [self.missed.popleft() for _ in range(min(limit, len(self.missed)))]
+        while not self._readable():
+            await self._track.idle.park()
+        await self._gather(limit, self._gave_at + gather_s)
+        self._readable()
+        # No checkpoint from here on: what is passed reaches the reader.
+        taken: list[Numbered] = []
+        while len(taken) < limit and self._place is not None and self._place.next is not None:
+            link = self._place = self._place.next
+            taken.append(link.one)
+        self._gave_at = trio.current_time()
         return taken
+
+    def _readable(self) -> bool:
+        """Tell whether there is something to read.
+
+        Raises:
+            SubscriberTooSlow: too much was there.
+            Unavailable: there will be nothing any more.
+        """
+        self.check()
+        if self._place is None:
+            raise SubscriberTooSlow(self.buffer, self.last_seqs)
+        if self._place.next is not None:
+            return True
+        if self._feed.stopped:
+            raise Unavailable("the server is stopping; subscribe again to resume")
+        return False
+
+    async def _gather(self, limit: int, until: float) -> None:
+        enough = min(limit, self.buffer // 2)
+        if until <= trio.current_time() or self.waiting >= enough:
+            return
+        with trio.CancelScope(deadline=until):
+            while self.waiting < enough and self._place is not None and not self._feed.stopped:
+                await self._track.gathering.park()
 
     @property
     def up_to_date(self) -> bool:
         """Whether it has read all that there is for it."""
-        return not (self.missed or self.waiting or self._too_slow)
+        return not self.missed and self._place is not None and self._place.next is None
 
     def note(self, update: Update) -> None:
         """Remember how far the reader is with a run."""
         last_seqs = self.last_seqs
+        last_seqs.pop(update.run_id, None)  # so that it becomes the last one
         last_seqs[update.run_id] = update.seq
-        last_seqs.move_to_end(update.run_id)
         if len(last_seqs) > self.buffer:
-            last_seqs.popitem(last=False)
+            del last_seqs[next(iter(last_seqs))]
 
     def close(self) -> None:
         """Read no more; closing again does nothing."""
-        self._feed.forget(self)
-
-
-def _taken(queue: deque[Numbered], limit: int) -> list[Numbered]:
-    return [queue.popleft() for _ in range(min(limit, len(queue)))]
+        self._place = None
+        self._feed.forget(self, self._track)
 
 
 @define(eq=False)
@@ -196,14 +293,16 @@ class Feed:
     _kept: deque[Numbered] = field(factory=lambda: deque[Numbered](), init=False)
     _weight: int = field(default=0, init=False)
     _number: int = field(default=0, init=False)
-    _readers: dict[FeedReader, None] = field(factory=lambda: dict[FeedReader, None](), init=False)
+    _tracks: dict[FeedFilter, _Track] = field(
+        factory=lambda: dict[FeedFilter, _Track](), init=False
+    )
     _tap: _Tap | None = field(default=None, init=False)
     _unread_since: float = field(default=math.inf, init=False)
-    _stopped: bool = field(default=False, init=False)
+    stopped: bool = field(default=False, init=False)
 
-    def position(self, number: int | None = None) -> str:
-        """Return the position behind a number; None: behind all that has happened."""
-        return f"{self.boot_id}-{self._number if number is None else number}"
+    def position(self) -> str:
+        """Return the position behind all that has happened."""
+        return f"{self.boot_id}-{self._number}"
 
     def reader(self, where: FeedFilter, buffer: int) -> FeedReader:
         """Give a reader everything from now on that passes its filter.
@@ -211,7 +310,7 @@ class Feed:
         Raises:
             Unavailable: the hub has stopped.
         """
-        if self._stopped:
+        if self.stopped:
             raise Unavailable("the server is stopping; try again")
         if self._tap is None:
             tap = _Tap(self._leave, None, UpdateFilter(), 1, self)
@@ -219,10 +318,11 @@ class Feed:
             self._tap = tap
             # What happened in between is not known here: older positions lead nowhere.
             self._keep_none()
-        reader = FeedReader(where, buffer, self)
-        self._readers[reader] = None
+        track = self._tracks.get(where)
+        if track is None:
+            track = self._tracks[where] = _Track(where)
         self._unread_since = math.inf
-        return reader
+        return FeedReader(where, buffer, self, track)
 
     def rewind(self, reader: FeedReader, position: str) -> bool:
         """Give a new reader what came behind a position; False: that is not known any more."""
@@ -244,10 +344,11 @@ class Feed:
             return
         for update in updates:
             self._number += 1
-            one = Numbered(self._number, namespace, update, weight_of(update))
+            one = Numbered(self._number, namespace, update, weight_of(update), self.position())
             self._keep(one)
-            for reader in self._readers:
-                reader.offer(one)
+            for track in self._tracks.values():
+                if track.where.selects(namespace, update):
+                    track.add(one)
 
     def _keep(self, one: Numbered) -> None:
         kept = self._kept
@@ -260,17 +361,21 @@ class Feed:
         self._kept.clear()
         self._weight = 0
 
-    def forget(self, reader: FeedReader) -> None:
+    def forget(self, reader: FeedReader, track: _Track) -> None:
         """Drop a reader; for itself only."""
-        self._readers.pop(reader, None)
-        if not self._readers:
+        if reader not in track.readers:
+            return
+        del track.readers[reader]
+        if not track.readers:
+            del self._tracks[track.where]
+        if not self._tracks:
             self._unread_since = trio.current_time()
 
     def stop(self) -> None:
         """End every reader; for the hub only."""
-        self._stopped = True
-        for reader in self._readers:
-            reader.stop()
+        self.stopped = True
+        for track in self._tracks.values():
+            track.wake()
 
     def _leave_hub(self) -> None:
         tap, self._tap = self._tap, None

@@ -24,7 +24,7 @@ from aiki_actors import engine as e
 from aiki_actors.storage import RunFilter, Storage
 from aiki_sdk.protocol import RunStatus, RunSummary, Update
 
-from ._feed import Feed, FeedFilter, FeedReader
+from ._feed import Feed, FeedFilter, FeedReader, Numbered
 from ._views import run_summary, update_of
 
 SNAPSHOT_MAX: Final = 500
@@ -41,7 +41,7 @@ class SnapshotOf:
 
 @frozen
 class Told:
-    """An update and the position behind it."""
+    """An update from a journal, and the position that the feed had then."""
 
     update: Update
     position: str
@@ -131,8 +131,11 @@ class NamespaceUpdates:
             return None
         return self._feed.position()
 
-    async def next_batch(self) -> Sequence[SnapshotOf | Told]:
+    async def next_batch(self, gather_s: float = 0.0) -> Sequence[SnapshotOf | Numbered | Told]:
         """Wait for what comes next; never empty. Cancelled, it loses nothing.
+
+        Args:
+            gather_s: what happens so soon after the batch before comes together.
 
         Raises:
             SubscriberTooSlow: the reader was too far behind; it is told from where to resume.
@@ -147,11 +150,11 @@ class NamespaceUpdates:
             self._snapshot_due = False
             return [snapshot]
         while True:
-            batch = await self._happened()
-            if batch:
-                return batch
+            happened = await self._happened(gather_s)
+            if happened:
+                return happened
 
-    async def _catch_up(self) -> list[SnapshotOf | Told]:
+    async def _catch_up(self) -> list[Told]:
         run_id, after = self._behind[-1]
         past = await past_updates(self._storage, self._namespace, run_id, after)
         self._behind.pop()
@@ -165,15 +168,18 @@ class NamespaceUpdates:
         position = self._feed.position()
         return [Told(u, position) for u in past if where.selects(self._namespace, u)]
 
-    async def _happened(self) -> list[SnapshotOf | Told]:
-        told: list[SnapshotOf | Told] = []
-        for one in await self._reader.next_batch():
-            update = one.update
-            known = self._caught_up.get(update.run_id, 0)
-            if update.seq > known or (update.live and update.seq == known):
-                self._reader.note(update)
-                told.append(Told(update, self._feed.position(one.number)))
-        return told
+    async def _happened(self, gather_s: float) -> Sequence[Numbered]:
+        reader = self._reader
+        batch = await reader.next_batch(gather_s=gather_s)
+        if self._caught_up:
+            batch = [one for one in batch if self._is_new(one.update)]
+        for one in batch:
+            reader.note(one.update)
+        return batch
+
+    def _is_new(self, update: Update) -> bool:
+        known = self._caught_up.get(update.run_id, 0)
+        return update.seq > known or (update.live and update.seq == known)
 
     async def _take_snapshot(self) -> SnapshotOf:
         rows: list[e.Projection] = []

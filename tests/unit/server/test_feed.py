@@ -75,7 +75,7 @@ def test_a_reader_that_reconnects_by_position_misses_and_repeats_nothing(
             if not reader.up_to_date:
                 batch = await reader.next_batch(limit)
                 seen += [one.update.seq for one in batch]
-                position = feed.position(batch[-1].number)
+                position = batch[-1].position
             reader.close()
         reader = feed.reader(ALL, 2)
         assert feed.rewind(reader, position)
