@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from datetime import UTC, datetime
 
 import pytest
@@ -167,3 +168,115 @@ async def test_a_stop_ends_readers_behind_what_they_have() -> None:
         await reader.next_batch()
     with pytest.raises(Unavailable):
         feed.reader(ALL, 2)
+
+
+async def test_readers_of_the_same_are_given_the_same_object() -> None:
+    hub, feed = made()
+    readers = [feed.reader(FeedFilter("ns"), 10) for _ in range(3)]
+    other = feed.reader(FeedFilter("ns", frozenset("b")), 10)
+    hub.publish("a", "ns", [update("a", 1)])
+
+    first, *rest = [(await reader.next_batch())[0] for reader in readers]
+    assert all(one is first for one in rest)
+    assert first.position == "boot-1"
+    assert other.up_to_date
+
+
+async def test_what_nobody_has_left_to_read_is_not_kept_by_a_track() -> None:
+    """One fast reader and one that never reads, with more than the feed itself keeps."""
+    hub, feed = made()
+    fast, stuck = feed.reader(ALL, 100), feed.reader(ALL, 100)
+    published: list[weakref.ref[Update]] = []
+
+    def publish(seq: int) -> None:
+        one = update("a", seq)
+        published.append(weakref.ref(one))
+        hub.publish("a", "ns", [one])
+
+    for seq in range(1, KEPT + 500):
+        publish(seq)
+        await fast.next_batch()
+
+    assert published[0]() is None
+    assert sum(one() is not None for one in published) == KEPT
+    assert fast.up_to_date
+    with pytest.raises(SubscriberTooSlow):
+        await stuck.next_batch()
+
+
+async def test_a_long_backlog_is_let_go_of_without_overflowing_the_stack() -> None:
+    hub, feed = made()
+    reader = feed.reader(ALL, 10**6)
+    hub.publish("a", "ns", [update("a", seq) for seq in range(1, 50_001)])
+    assert reader.waiting == 50_000
+    reader.close()
+    assert reader.waiting == 0
+
+
+async def test_what_comes_soon_after_a_batch_comes_together_and_after_a_pause_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hub, feed = made()
+    reader = feed.reader(ALL, 1_000)
+    given: list[tuple[float, list[int]]] = []
+
+    async def read() -> None:
+        while True:
+            batch = await reader.next_batch(gather_s=1.0)
+            given.append((trio.current_time() - began, [one.update.seq for one in batch]))
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.sleep(5)
+        for seq in (1, 2, 3):
+            hub.publish("a", "ns", [update("a", seq)])
+            await trio.sleep(0.4)
+        await trio.sleep(5)
+        hub.publish("a", "ns", [update("a", 4)])
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    assert [seqs for _, seqs in given] == [[1], [2, 3], [4]]
+    assert [at for at, _ in given] == pytest.approx([5.0, 6.0, 11.2])
+
+
+async def test_a_reader_that_gathers_is_not_cut_off_for_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hub, feed = made()
+    reader = feed.reader(ALL, 200)
+    seen: list[int] = []
+
+    async def read() -> None:
+        while len(seen) < 5_000:
+            seen.extend(one.update.seq for one in await reader.next_batch(gather_s=3600.0))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        for seq in range(1, 5_001):
+            hub.publish("a", "ns", [update("a", seq)])
+            await trio.testing.wait_all_tasks_blocked()
+    assert seen == list(range(1, 5_001))
+
+
+async def test_a_gathering_reader_hears_of_the_stop_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hub, feed = made()
+    reader = feed.reader(ALL, 200)
+    hub.publish("a", "ns", [update("a", 1)])
+    await reader.next_batch(gather_s=3600.0)
+    hub.publish("a", "ns", [update("a", 2)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 1)
+        began = trio.current_time()
+
+        async def read() -> None:
+            assert [one.update.seq for one in await reader.next_batch(gather_s=3600.0)] == [2]
+            with pytest.raises(Unavailable):
+                await reader.next_batch(gather_s=3600.0)
+            assert trio.current_time() - began < 2
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        hub.stop()
