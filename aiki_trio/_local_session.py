@@ -108,3 +108,8 @@ class LocalSession:
         """Tell the worker what happened to a run."""
         if not self._cut:
             self.worker.push(run_id, entries)
+
+    def cool(self, run_id: str) -> None:
+        """Have a parked run not kept warm any more."""
+        if not self._cut:
+            self.worker.cool(run_id)

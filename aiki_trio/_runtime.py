@@ -359,9 +359,8 @@ class Runtime:
             self.ids.worker_id(), self.namespace, self.registry, worker, self.runs, self.dispatcher
         )
 
-        port: ServerPort = session
-        if self.codec is not None:
-            port = SealedServer(session, Seal(self.codec))
+        sealed = None if self.codec is None else SealedServer(session, Seal(self.codec))
+        port: ServerPort = session if sealed is None else sealed
 
         def subscriber() -> Subscriber:
             made = Subscriber(
@@ -375,9 +374,7 @@ class Runtime:
                 "worker/executors",
                 self.hooks,
             )
-            session.worker = made
-            if self.codec is not None:
-                session.worker = OpeningInbox(made, session, Seal(self.codec))
+            session.worker = made if sealed is None else OpeningInbox(made, sealed)
             return made
 
         grace = worker.shutdown_grace_s + DRAIN_S

@@ -325,9 +325,8 @@ class Worker:
         )
 
     def _subscriber(self) -> Subscriber:
-        port: ServerPort = self._remote
-        if self._codec is not None:
-            port = SealedServer(self._remote, Seal(self._codec))
+        sealed = None if self._codec is None else SealedServer(self._remote, Seal(self._codec))
+        port: ServerPort = self._remote if sealed is None else sealed
         made = Subscriber(
             self.id,
             self._registry,
@@ -339,9 +338,7 @@ class Worker:
             "worker/executors",
             self._hooks,
         )
-        self._remote.inbox = made
-        if self._codec is not None:
-            self._remote.inbox = OpeningInbox(made, self._remote, Seal(self._codec))
+        self._remote.inbox = made if sealed is None else OpeningInbox(made, sealed)
         return made
 
 

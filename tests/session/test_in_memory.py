@@ -10,6 +10,7 @@ import trio
 from aiki_sdk import Run, UnknownWorkflow, workflow
 from aiki_sdk.client import RunHandle
 from aiki_sdk.protocol import RunStatus
+from aiki_trio import Worker
 from tests.integration.runtimes import kinds
 from tests.session.clusters import (
     chain,
@@ -72,6 +73,46 @@ async def test_a_warm_run_goes_on_where_it_waits(autojump_clock: trio.testing.Mo
         assert b"run-created" not in told, "no journal was sent again"
         slots = c.runtime.dispatcher.matcher.slots
         assert slots.warm_holder(handle.id) is None, "and nothing is kept of a run that has ended"
+
+
+def kept(worker: Worker) -> list[str]:
+    """Return the runs that a worker has in memory."""
+    parts = [worker.tree()]
+    while parts[0].name != "executors":
+        parts = [*parts[1:], *parts[0].children]
+    return [each.name for each in parts[0].children]
+
+
+async def test_a_run_that_goes_on_elsewhere_is_kept_by_nobody_else(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as c:
+        first, _ = await c.start_worker(max_runs=1)
+        parked = await c.start(waiter, 1)
+        await parked.wait(RunStatus.AWAITING_EVENT, timeout=5)
+        gates["x"] = trio.Event()
+        busy = await c.start(gated, "x")
+        await busy.wait(RunStatus.RUNNING, timeout=5)
+        assert set(kept(first)) == {parked.id, busy.id}
+        second, _ = await c.start_worker()
+        await parked.send(pay, "yes")
+        assert await parked.result(timeout=5) == "firstyeslast"
+        await trio.sleep(1)
+        assert kept(first) == [busy.id]
+        assert kept(second) == []
+
+
+async def test_a_run_that_ends_while_it_is_parked_is_not_kept(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as c:
+        worker, _ = await c.start_worker()
+        parked = await c.start(waiter, 1)
+        await parked.wait(RunStatus.AWAITING_EVENT, timeout=5)
+        assert kept(worker) == [parked.id]
+        await parked.terminate("enough")
+        await trio.sleep(1)
+        assert kept(worker) == []
 
 
 async def test_a_blip_of_the_network_costs_nothing(autojump_clock: trio.testing.MockClock) -> None:

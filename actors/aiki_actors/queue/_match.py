@@ -25,11 +25,17 @@ from ._slots import Slots
 
 @frozen
 class Assignment:
-    """Give this run to this worker; a slot of it is taken. `warm`: it has the run in memory."""
+    """Give this run to this worker; a slot of it is taken.
+
+    Attributes:
+        warm: it has the run in memory.
+        cooled: the worker that had it in memory, if that is another one.
+    """
 
     run: ReadyRun
     worker_id: str
     warm: bool
+    cooled: str | None = None
 
 
 @define(eq=False)
@@ -100,8 +106,9 @@ class Matcher:
                 full.add(key)
             else:
                 self.queue.remove(run.run_id)
+                holder = self.slots.warm_holder(run.run_id)
                 self.slots.forget_warm(run.run_id)
-                found.append(Assignment(run, worker_id, warm=False))
+                found.append(Assignment(run, worker_id, warm=False, cooled=holder))
         return found
 
     def slot_freed(self, worker_id: str, now: Micros) -> list[Assignment]:
@@ -133,4 +140,5 @@ class Matcher:
             return None
         # Whoever executes the run now is the only one whose memory of it is good.
         self.slots.forget_warm(run.run_id)
-        return Assignment(run, worker_id, warm=worker_id == holder)
+        warm = worker_id == holder
+        return Assignment(run, worker_id, warm, None if warm else holder)

@@ -41,6 +41,10 @@ class Inbox(Protocol):
         """Something happened to a run that the worker executes."""
         ...
 
+    def cool(self, run_id: str) -> None:
+        """A parked run goes on elsewhere, or has ended: it is not to be kept warm any more."""
+        ...
+
 
 class ReadyPublisher(Protocol):
     """What publishes ready runs; see `aiki_actors.queue.redis.Publisher`. Nothing here waits."""
@@ -242,12 +246,27 @@ class Dispatcher:
         if worker_id is None or self.matcher.slots.warm_holder(run_id) == worker_id:
             self.matcher.slots.forget_warm(run_id)
 
+    def cool(self, run_id: str, executor: str | None) -> None:
+        """Have nobody keep a run in memory but who executes it now, if anybody does."""
+        holder = self.matcher.slots.warm_holder(run_id)
+        if holder is not None:
+            self.matcher.slots.forget_warm(run_id)
+            if holder != executor:
+                self._tell_cold(run_id, holder)
+
+    def _tell_cold(self, run_id: str, worker_id: str) -> None:
+        session = self.sessions.get(worker_id)
+        if session is not None:
+            session.inbox.cool(run_id)
+
     def _carry_out(self, matches: list[Match]) -> None:
         queue = self.matcher.queue
         if queue.overflowed and len(queue) <= queue.capacity // 2:
             self.drained.set()
         for match in matches:
             fault_point("queue.popped")
+            if match.cooled is not None:
+                self._tell_cold(match.run.run_id, match.cooled)
             self.claim(match.run.run_id, match.worker_id, self.ids.claim_id(), match.warm)
 
 

@@ -561,8 +561,9 @@ class RunActor(BatchActor[RunMessage]):
             if warm:
                 dispatcher.parked(self.run_id, worker_id)
             dispatcher.freed(self.run_id, worker_id)
-        if batch.claims and state.claim is not None:
-            dispatcher.forget_warm(self.run_id)  # who executes it now has the only good memory
+        if state.claim is not None or e.status_of(state).terminal:
+            # Who executes it now has the only good memory of it.
+            dispatcher.cool(self.run_id, None if state.claim is None else state.claim.worker_id)
         if state.ready and not was_ready:
             fault_point("run.freed")
             spec = state.spec

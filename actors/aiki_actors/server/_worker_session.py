@@ -360,6 +360,10 @@ class WorkerSession:
             self.verifying[run_id] = True
         self._put(lambda: codec.pushed(run_id, entries))
 
+    def cool(self, run_id: str) -> None:
+        """Tell that a parked run is not to be kept warm any more."""
+        self.send(m.Cold(run_id))
+
     def _note_ends(self, run_id: str, claim: e.ClaimRef, entries: Entries) -> None:
         for entry in entries:
             if type(entry.body) in CLAIM_ENDS:

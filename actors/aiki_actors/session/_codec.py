@@ -203,6 +203,8 @@ def _plain(  # noqa: C901, PLR0912  (one plain line per message)
             return ["refused", number, code, text, dict(details)]
         case m.Gone(claims):
             return ["gone", [[run_id, epoch] for run_id, epoch in claims]]
+        case m.Cold(run_id):
+            return ["cold", run_id]
         case _:
             raise AssertionError(f"{type(message).__name__} is written elsewhere")
 
@@ -376,6 +378,7 @@ _FROM_SERVER: Final[Mapping[str, _Make[m.ServerMessage]]] = {
     "push": _plainly(m.Pushed, _text, read_entries),
     "claim": _plainly(m.Answered, _text, _count, lambda value: m.Held(_text(value)), read_entries),
     "gone": _plainly(m.Gone, _pairs),
+    "cold": _plainly(m.Cold, _text),
 }
 
 assert all("claim" in {field.name for field in fields_of(cls)} for cls in COMMAND_KINDS.values())

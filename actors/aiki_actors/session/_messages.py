@@ -207,6 +207,13 @@ class Gone:
     claims: tuple[tuple[str, int], ...]
 
 
+@frozen
+class Cold:
+    """A parked run goes on elsewhere, or has ended: it is not to be kept warm any more."""
+
+    run_id: str
+
+
 WorkerMessage = (
     Submitted
     | Reclaim
@@ -224,4 +231,4 @@ WorkerMessage = (
     | Beating
     | Goodbye
 )
-ServerMessage = Done | Refused | Assigned | Pushed | Answered | Gone
+ServerMessage = Done | Refused | Assigned | Pushed | Answered | Gone | Cold

@@ -40,6 +40,10 @@ class WorkerInbox(Protocol):
         """The claim of a run does not count any more: end its execution at once."""
         ...
 
+    def cool(self, run_id: str) -> None:
+        """A parked run goes on elsewhere, or has ended: keep it warm no more."""
+        ...
+
     def forget_warm(self) -> None:
         """Nobody knows of the runs that are kept warm here any more: keep none of them."""
         ...

@@ -416,6 +416,9 @@ class RemoteServer:
                     held = self._ledger.claims.get(run_id)
                     if held is not None and held.ref.epoch == epoch:
                         self._drop(run_id, "the server says that its claim is lost")
+            case m.Cold(run_id):
+                self._ledger.parked.pop(run_id, None)
+                self.inbox.cool(run_id)
 
     def _assigned(self, message: m.Assigned) -> None:
         """Take an assignment in; it may come in several parts."""

@@ -104,47 +104,50 @@ class Seal:
 class SealedServer:
     """A `ServerPort` that seals what the worker says."""
 
-    _port: ServerPort
-    _seal: Seal
+    port: ServerPort
+    seal: Seal
+    epochs: dict[str, int] = attrs.field(factory=lambda: dict[str, int](), init=False)
+    """Of the claims on the runs that are here."""
 
     async def submit(
         self, run_id: str, commands: tuple[e.WorkerCommand, ...]
     ) -> tuple[e.Entry, ...]:
         """Submit sealed commands; return the entries, opened."""
-        sealed = tuple(self._seal.close(command) for command in commands)
-        entries = await self._port.submit(run_id, sealed)
+        sealed = tuple(self.seal.close(command) for command in commands)
+        entries = await self.port.submit(run_id, sealed)
         try:
-            return tuple(self._seal.open(entry) for entry in entries)
+            return tuple(self.seal.open(entry) for entry in entries)
         except PayloadError as error:
             # It is durable, but this worker cannot go on with it: another may have the right key.
-            self._port.lost(run_id, commands[0].claim.epoch, str(error))
+            self.port.lost(run_id, commands[0].claim.epoch, str(error))
             raise StaleClaim(f"run {run_id} is given up: {error}") from error
 
     async def reclaim(self, run_id: str) -> None:
         """Pass on."""
-        await self._port.reclaim(run_id)
+        await self.port.reclaim(run_id)
 
     def lost(self, run_id: str, epoch: int, reason: str) -> None:
         """Pass on."""
-        self._port.lost(run_id, epoch, reason)
+        self.port.lost(run_id, epoch, reason)
 
     def progress(self, run_id: str, kind: str, body: Mapping[str, JsonValue]) -> None:
         """Show sealed values."""
         if "value" in body:
-            body = {**body, "value": seal(body["value"], self._seal.codec)}
-        self._port.progress(run_id, kind, body)
+            body = {**body, "value": seal(body["value"], self.seal.codec)}
+        self.port.progress(run_id, kind, body)
 
     def join(self) -> None:
         """Pass on."""
-        self._port.join()
+        self.port.join()
 
     def leave(self) -> None:
         """Pass on."""
-        self._port.leave()
+        self.port.leave()
 
     def dropped(self, run_id: str) -> None:
         """Pass on."""
-        self._port.dropped(run_id)
+        self.epochs.pop(run_id, None)
+        self.port.dropped(run_id)
 
 
 @define(eq=False)
@@ -152,27 +155,29 @@ class OpeningInbox:
     """A `WorkerInbox` that opens what the server says."""
 
     _inbox: WorkerInbox
-    _port: ServerPort
-    _seal: Seal
-    _epochs: dict[str, int] = attrs.Factory(lambda: dict[str, int]())
+    _server: SealedServer
 
     def assign(self, assignment: Assignment) -> None:
         """Execute a run, unless its payloads cannot be opened: then it is given back."""
         epoch = assignment.claim.epoch
         entries = self._opened(assignment.run_id, epoch, assignment.entries)
         if entries is not None:
-            self._epochs[assignment.run_id] = epoch
+            self._server.epochs[assignment.run_id] = epoch
             self._inbox.assign(evolve(assignment, entries=entries))
 
     def push(self, run_id: str, entries: tuple[e.Entry, ...]) -> None:
         """Tell what happened."""
-        opened = self._opened(run_id, self._epochs.get(run_id, 0), entries)
+        opened = self._opened(run_id, self._server.epochs.get(run_id, 0), entries)
         if opened is not None:
             self._inbox.push(run_id, opened)
 
     def drop(self, run_id: str, reason: str) -> None:
         """Pass on."""
         self._inbox.drop(run_id, reason)
+
+    def cool(self, run_id: str) -> None:
+        """Pass on."""
+        self._inbox.cool(run_id)
 
     def forget_warm(self) -> None:
         """Pass on."""
@@ -182,8 +187,8 @@ class OpeningInbox:
         self, run_id: str, epoch: int, entries: tuple[e.Entry, ...]
     ) -> tuple[e.Entry, ...] | None:
         try:
-            return tuple(self._seal.open(entry) for entry in entries)
+            return tuple(self._server.seal.open(entry) for entry in entries)
         except PayloadError as error:
             LOGGER.error("run %s cannot be executed here: %s", run_id, error)  # noqa: TRY400
-            self._port.lost(run_id, epoch, str(error))
+            self._server.port.lost(run_id, epoch, str(error))
             return None

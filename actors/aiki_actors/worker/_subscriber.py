@@ -96,6 +96,8 @@ class Subscriber(Actor[Never]):
     )
     _epochs: dict[str, int] = field(factory=lambda: dict[str, int](), init=False)
     _warm: OrderedDict[str, None] = field(factory=lambda: OrderedDict[str, None](), init=False)
+    _cold: set[str] = field(factory=lambda: set[str](), init=False)
+    """Runs that park here and are not to be kept."""
     _around: Surroundings = field(init=False)
     _attempts: Attempts = field(init=False)
     _began: bool = field(default=False, init=False)
@@ -152,6 +154,7 @@ class Subscriber(Actor[Never]):
             self.port.lost(run_id, assignment.claim.epoch, "the worker is stopping")
             return
         self._warm.pop(run_id, None)
+        self._cold.discard(run_id)
         ref = self._refs.get(run_id)
         self._epochs[run_id] = assignment.claim.epoch
         warm = assignment.entries[0].seq > 1
@@ -184,14 +187,27 @@ class Subscriber(Actor[Never]):
             LOGGER.warning("run %s is given up: %s", run_id, reason)
             ref.stop()
 
+    def cool(self, run_id: str) -> None:
+        """Keep a parked run no more: it goes on elsewhere, or has ended."""
+        if run_id in self._warm:
+            del self._warm[run_id]
+            self._evict(run_id)
+        elif run_id in self._refs:
+            self._cold.add(run_id)  # its executor has not heard yet that it is parked
+
     def forget_warm(self) -> None:
         """Keep no parked run any more."""
         warm, self._warm = self._warm, OrderedDict[str, None]()
         for run_id in warm:
-            self._epochs.pop(run_id, None)
-            ref = self._refs.pop(run_id, None)
-            if ref is not None:
-                ref.stop()
+            self._evict(run_id)
+
+    def _evict(self, run_id: str) -> None:
+        self.port.dropped(run_id)
+        self._epochs.pop(run_id, None)
+        self._cold.discard(run_id)
+        ref = self._refs.pop(run_id, None)
+        if ref is not None:
+            ref.stop()
 
     def _tell(self, ref: ActorRef[ExecutorMessage], entries: tuple[e.Entry, ...]) -> None:
         """Pass entries on; an executor that does not keep up is given up, and its run replayed."""
@@ -230,6 +246,9 @@ class Subscriber(Actor[Never]):
         """
         if self._epochs.get(run_id, epoch) > epoch:
             return
+        if run_id in self._cold:
+            self._evict(run_id)
+            return
         ref = self._refs.get(run_id)
         if self._draining and ref is not None:
             # It has parked on its way to being frozen; nothing will wake it here any more.
@@ -239,11 +258,7 @@ class Subscriber(Actor[Never]):
         self._warm.move_to_end(run_id)
         while len(self._warm) > self.settings.warm_max:
             oldest, _ = self._warm.popitem(last=False)
-            self.port.dropped(oldest)
-            self._epochs.pop(oldest, None)
-            ref = self._refs.pop(oldest, None)
-            if ref is not None:
-                ref.stop()
+            self._evict(oldest)
 
     def _ended(self, ref: ActorRef[ExecutorMessage]) -> None:
         """Forget an executor, unless its run has another one by now."""
@@ -251,6 +266,7 @@ class Subscriber(Actor[Never]):
             del self._refs[ref.name]
             self._epochs.pop(ref.name, None)
             self._warm.pop(ref.name, None)
+            self._cold.discard(ref.name)
             self.port.dropped(ref.name)
 
 

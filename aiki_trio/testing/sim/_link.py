@@ -346,6 +346,11 @@ class SimLink:
             self._check_durable("pushed", run_id, entries)
             self._hand(f"{short(run_id)} pushed", lambda: self._hear(run_id, entries))
 
+    def cool(self, run_id: str) -> None:
+        """Tell the worker not to keep a parked run warm any more."""
+        if self.life.node.alive and self.open_there:
+            self._hand(f"{short(run_id)} is cold", lambda: self.inbox.cool(run_id))
+
     def _take(self, assignment: Assignment) -> None:
         if self.puller is not None:
             self.puller.assigned(assignment)

@@ -87,6 +87,7 @@ def test_a_warm_run_resumes_where_it_is_warm() -> None:
     matcher.slots.keep_warm("r", "small")
     (assignment,) = matcher.run_ready(ready("r"), NOW)
     assert (assignment.worker_id, assignment.warm) == ("small", True)
+    assert assignment.cooled is None
     assert matcher.slots.warm_holder("r") is None
 
 
@@ -97,6 +98,7 @@ def test_a_run_that_is_executed_elsewhere_is_warm_nowhere() -> None:
     matcher.slots.keep_warm("r", "warm")
     (assignment,) = matcher.run_ready(ready("r"), NOW)
     assert (assignment.worker_id, assignment.warm) == ("w", False)
+    assert assignment.cooled == "warm", "it is to be told"
     assert matcher.slots.warm_holder("r") is None
 
 
