@@ -81,6 +81,8 @@ async def test_closing_closes_what_is_held_too_and_what_is_freed_later_stays_clo
     assert not any(made.open())
     await lanes.free(held)
     assert lanes.count == 0
+    with pytest.raises(httpx.CloseError):
+        lanes.hold()
 
 
 @pytest.mark.trio
@@ -108,3 +110,8 @@ async def test_a_stream_has_its_turn_until_it_is_closed_and_gives_it_back_once()
     assert (await exchange.request(asked(0.01), waits=False)).content == b"piece"
     await other.aclose()
     await exchange.aclose()
+    for _ in range(2):  # a turn that led to nothing is given back
+        with pytest.raises(httpx.CloseError):
+            await exchange.request(asked(0.01), waits=True)
+        with pytest.raises(httpx.CloseError):
+            await exchange.open(asked(0.01))

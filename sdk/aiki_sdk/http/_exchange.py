@@ -136,25 +136,33 @@ class AsyncExchange:
         """Send a request and return the whole answer."""
         turns = self._waiting if waits else self._prompt
         await turns.take(request)
-        lane = self._lanes.hold()
         try:
-            return await in_scope(lambda: lane.send(request))
+            lane = self._lanes.hold()
+            try:
+                return await in_scope(lambda: lane.send(request))
+            finally:
+                await self._lanes.free(lane)
         finally:
             turns.give_back()
-            await self._lanes.free(lane)
 
     async def open(self, request: httpx.Request) -> Chunks:
         """Send a request and return its answer, to be read in pieces."""
         await self._waiting.take(request)
-        lane = self._lanes.hold()
         try:
-            answer = await in_scope(lambda: lane.send(request, stream=True), httpx.Response.aclose)
+            lane = self._lanes.hold()
+            try:
+                answer = await in_scope(
+                    lambda: lane.send(request, stream=True), httpx.Response.aclose
+                )
+            except BaseException:
+                await self._lanes.free(lane)
+                raise
         except BaseException:
-            await self._closed(lane)
+            self._waiting.give_back()
             raise
-        return AsyncChunks(answer, lambda: self._closed(lane))
+        return AsyncChunks(answer, lambda: self._read_to_its_end(lane))
 
-    async def _closed(self, lane: httpx.AsyncClient) -> None:
+    async def _read_to_its_end(self, lane: httpx.AsyncClient) -> None:
         self._waiting.give_back()
         await self._lanes.free(lane)
 

@@ -86,7 +86,14 @@ class Lanes:
         return len(self._free) + len(self._held)
 
     def hold(self) -> httpx.AsyncClient:
-        """Take a lane for one request."""
+        """Take a lane for one request.
+
+        Raises:
+            httpx.CloseError: all were closed.
+        """
+        if self._closed:
+            message = "the client was closed"
+            raise httpx.CloseError(message)
         lane = self._free.pop()[0] if self._free else self.make()
         self._held.add(lane)
         return lane
