@@ -158,7 +158,11 @@ async def namespace_stream(call: Call, out: StreamOut) -> None:
                 facts.metrics.updates_sent += len(batch)
             return "closing"
 
-        reason = await until_closing(facts.closing, pump)
+        facts.metrics.namespace_streams += 1
+        try:
+            reason = await until_closing(facts.closing, pump)
+        finally:
+            facts.metrics.namespace_streams -= 1
         if reason == "slow":
             facts.metrics.streams_cut_off += 1
         await out.send(_end(reason, stream))
@@ -186,7 +190,7 @@ def gather_s(metrics: Metrics, settings: GatewaySettings) -> float:
 
     Each write costs the same, however much it carries; each update is made into text once.
     """
-    return metrics.streams / settings.stream_writes_per_s
+    return metrics.namespace_streams / settings.stream_writes_per_s
 
 
 def _shared_event_of(one: Snapshot | Positioned, events: Texts[Positioned]) -> bytes:

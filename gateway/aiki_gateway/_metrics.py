@@ -23,6 +23,7 @@ class Metrics:
     connections: int = 0
     connections_total: int = 0
     streams: int = 0
+    namespace_streams: int = 0
     streams_cut_off: int = 0
     updates_sent: int = 0
     rate_limited: int = 0
@@ -61,6 +62,7 @@ class Metrics:
             ("aiki_connections", "gauge", "Open connections.", self.connections),
             ("aiki_connections_total", "counter", "Connections.", self.connections_total),
             ("aiki_streams", "gauge", "Live streams and websockets.", self.streams),
+            ("aiki_namespace_streams", "gauge", "Those of many runs.", self.namespace_streams),
             ("aiki_streams_cut_off_total", "counter", "Too slow readers.", self.streams_cut_off),
             ("aiki_stream_updates_total", "counter", "Updates streamed.", self.updates_sent),
             ("aiki_rate_limited_total", "counter", "Requests refused: 429.", self.rate_limited),
