@@ -203,7 +203,7 @@ class Execution(Speaking):
             case e.CancelRequested():
                 if self.frozen == "paused":
                     self.thaw()
-                if self.multi:
+                if self.multi or self._has_signal():
                     self.sequencer.push(seq, None)
                 else:
                     self.deliver_cancel(seq)
@@ -349,6 +349,7 @@ class Execution(Speaking):
                 record = await self._happen(slot, record)
                 if slot.signalled:
                     await trio.lowlevel.checkpoint_if_cancelled()
+                    await self._signals_first(record)
         except trio.Cancelled:
             self._give_back(slot)
             raise
@@ -382,6 +383,8 @@ class Execution(Speaking):
                 self.begun -= 1
             if record.resolution is None:
                 self.check_frozen()
+                if self.sequencer.ready:
+                    await self._signals_first(record)
                 await self._block(slot)
         finally:
             self._leave(slot)
@@ -444,10 +447,18 @@ class Execution(Speaking):
 
     def signal(self, seq: int, timeout: DurableTimeout) -> None:
         """Deliver a timeout now if the code is in the midst of a call, else before its next one."""
-        if not self.multi and self._mark_signalled(seq):
+        if not self.multi and not self._has_signal() and self._mark_signalled(seq):
             self.deliver(timeout)
         else:
             self.sequencer.push(seq, timeout)
+
+    def _has_signal(self) -> bool:
+        """Tell whether the code has had a signal that it has not acted on yet.
+
+        The next one has to wait, for what the code does upon the first may lead out of its reach.
+        A call that still blocks was out of reach of the first.
+        """
+        return any(slot.signalled and slot.task is None for slot in self.slots)
 
     def deliver(self, slot: Slot | DurableTimeout | None) -> None:
         """Give a call its result, or a scope its end (None: tell the code that it is cancelled)."""
@@ -476,20 +487,25 @@ class Execution(Speaking):
         return bool(late)
 
     async def _signals_first(self, record: Record | None) -> None:
-        """Deliver the recorded signals that come before what the code is about to get."""
+        """Deliver the signals that come before what the code is about to get, one by one.
+
+        One that reaches the code ends this: what the code does upon it may leave what the next one
+        is about.
+        """
         resolved = record is not None and record.resolution is not None
-        before = self.sequencer.take_signals(record.resolved_at if record and resolved else None)
-        for seq, signal in before:
+        before = record.resolved_at if record is not None and resolved else None
+        while (taken := self.sequencer.take_signal(before)) is not None:
+            seq, signal = taken
             if signal is None:
                 self.deliver_cancel(seq)
             else:
                 self.deliver(signal)
-        if before:
             await trio.lowlevel.checkpoint_if_cancelled()
 
     def deliver_late_cancel(self, before: int | None) -> None:
         """Deliver, at the code's end, a cancellation that was not yet; up to `before` if given."""
-        for seq, signal in self.sequencer.take_signals(before):
+        while (taken := self.sequencer.take_signal(before)) is not None:
+            seq, signal = taken
             if signal is None:
                 self.deliver_cancel(seq)
 

@@ -58,17 +58,16 @@ class Sequencer:
         self._tick += 1
         heapq.heappush(self.ready, (seq, self._tick, slot))
 
-    def take_signals(self, before: int | None) -> list[tuple[int, DurableTimeout | None]]:
-        """Take the signals that can be delivered out, in order; up to seq `before` if given.
+    def take_signal(self, before: int | None) -> tuple[int, DurableTimeout | None] | None:
+        """Take the next signal that can be delivered out; of those up to seq `before`, if given.
 
         For code with one branch, of which nothing but signals is ever here.
         """
-        taken: list[tuple[int, DurableTimeout | None]] = []
         while self.ready and (before is None or self.ready[0][0] < before):
             seq, _tick, signal = heapq.heappop(self.ready)
             if not isinstance(signal, Slot) and (signal is None or not signal.dead):
-                taken.append((seq, signal))
-        return taken
+                return seq, signal
+        return None
 
     def hold(self, slot: Slot) -> None:
         """Add a call that has no result yet."""

@@ -141,7 +141,7 @@ class Timeouts:
 
         Then the code is cancelled here, and must not begin to wait for anything.
         """
-        over = False
+        over: list[tuple[int, DurableTimeout]] = []
         for timeout, known in list(self._armed.items()):
             record = None
             if not known:
@@ -151,14 +151,15 @@ class Timeouts:
             timeout.call = record.call
             if record.resolution is not None:
                 del self._armed[timeout]
-                self.execution.signal(record.resolved_at, timeout)
-                over = True
+                over.append((record.resolved_at, timeout))
             elif record.start is not None:
                 del self._armed[timeout]
                 self._open[timeout.call] = timeout
             else:
                 self._armed[timeout] = True
-        return over
+        for seq, timeout in sorted(over, key=lambda each: each[0]):
+            self.execution.signal(seq, timeout)
+        return bool(over)
 
     def reached(self, call: e.Call, seq: int) -> None:
         """Hear that a timeout's time is over."""
