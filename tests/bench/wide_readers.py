@@ -81,7 +81,8 @@ class Reader:
         self.updates += len(updates)
         self.durable += joined.count(DURABLE)
         self.ended += joined.count(ENDED)
-        at = datetime.fromisoformat(updates[-1].partition(AT)[2].partition(b'"')[0].decode())
+        # The first one has waited longest for the others of its batch.
+        at = datetime.fromisoformat(updates[0].partition(AT)[2].partition(b'"')[0].decode())
         self.delays_ms.append((time.time() - at.timestamp()) * 1e3)
 
     async def _receive(self) -> bytes:

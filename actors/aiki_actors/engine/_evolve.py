@@ -161,16 +161,17 @@ def _retry_due(state: RunState, body: e.RetryDue, _entry: Entry) -> None:
 
 
 def _sleep_started(state: RunState, body: e.SleepStarted, entry: Entry) -> None:
-    _open(state, body.call, Wait(WaitKind.SLEEP, body.call.address, body.due_at, entry.at))
+    wait = Wait(WaitKind.SLEEP, body.call.address, body.due_at, entry.at, body.duration)
+    _open(state, body.call, wait)
 
 
 def _sleep_ended(state: RunState, body: e.SleepEnded, _entry: Entry) -> None:
     wait = state.waits.pop(body.call, None)
     if body.outcome is Slept.WOKEN:
         state.slept[body.call] = FOREVER
-    elif wait is not None and wait.due_at is not None:
-        before = state.slept.get(body.call, 0)
-        state.slept[body.call] = Micros(before + wait.due_at - wait.since)
+    elif wait is not None:
+        # The worker counts the same: what the two make of one journal must never differ.
+        state.slept[body.call] = Micros(state.slept.get(body.call, 0) + max(wait.duration, 0))
     _progress(state)
 
 

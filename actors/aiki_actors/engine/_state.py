@@ -41,12 +41,19 @@ class Claim:
 
 @define(eq=False)
 class Wait:
-    """One open wait: what for, until when (None: no time of its own), since when."""
+    """One open wait: what for, until when (None: no time of its own), since when.
+
+    Attributes:
+        duration: of a sleep, how long it is. Not always from `since` to `due_at`: a fork's entries
+            are of the time of the fork, and its deadlines are those of the run that it is made of.
+
+    """
 
     kind: WaitKind
     name: str
     due_at: Micros | None
     since: Micros
+    duration: Micros = Micros(0)
 
 
 @define(eq=False)

@@ -242,12 +242,23 @@ class FeedReader:
         return False
 
     async def _gather(self, limit: int, until: float) -> None:
-        enough = min(limit, self.buffer // 2)
-        if until <= trio.current_time() or self.waiting >= enough:
+        """Let more come together, but not so much that it would be too much before the next look.
+
+        A reader of few updates at a time has no room for that, and is given them as they come.
+        """
+        enough = min(limit, self.buffer - 2 * LOOK_EVERY)
+        if until <= trio.current_time():
             return
         with trio.CancelScope(deadline=until):
-            while self.waiting < enough and self._place is not None and not self._feed.stopped:
+            while self._may_gather(enough):
                 await self._track.gathering.park()
+
+    def _may_gather(self, enough: int) -> bool:
+        place = self._place
+        if place is None or self._feed.stopped:
+            return False
+        last = self._track.last
+        return last.count - place.count < enough and last.weight - place.weight < KEPT_WEIGHT // 2
 
     @property
     def up_to_date(self) -> bool:

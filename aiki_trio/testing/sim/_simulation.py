@@ -200,7 +200,9 @@ class Simulation:
             await workload(self)
             await self.calm()
             await self.disk.rest()
-            # What is still owed between runs is delivered by the second sweep after this.
+            # What is still owed between runs is delivered by the second sweep after this, of a
+            # server that may have started only now.
+            await cluster.present()
             await trio.sleep(4 * options.sweep_s + 2.0)
             server = await cluster.present()
             published = 0 if cluster.queue is None else cluster.queue.published

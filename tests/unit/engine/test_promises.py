@@ -537,6 +537,20 @@ def test_12_1_a_lengthened_sleep_is_slept_on_once() -> None:
     play.expect(en.StartSleep(call, Micros(25), claim=CURRENT))
 
 
+def test_12_1_what_was_slept_does_not_depend_on_when_the_journal_was_copied() -> None:
+    """A fork's entries are of the time of the fork, its deadlines of the time of its origin."""
+    play = started()
+    call = Call("sleep:nap")
+    for body in (
+        en.SleepStarted(call, Micros(10), Micros(play.now + 1_000_000)),
+        en.SleepEnded(call, Slept.ELAPSED),
+    ):
+        play.state = en.evolve(play.state, en.Entry(play.state.seq + 1, play.now, body))
+    play.expect(en.StartSleep(call, Micros(10), claim=CURRENT))
+    play.expect(en.StartSleep(call, Micros(25), claim=CURRENT), en.SleepStarted)
+    assert play.state.waits[call].due_at == play.now + 15
+
+
 def test_an_event_that_comes_after_a_wait_was_due_stays_unread() -> None:
     """The timer may be late, the timeout is not: the wait has timed out."""
     play = started(events=EVENTS)

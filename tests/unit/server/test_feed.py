@@ -240,11 +240,12 @@ async def test_what_comes_soon_after_a_batch_comes_together_and_after_a_pause_at
     assert [at for at, _ in given] == pytest.approx([5.0, 6.0, 11.2])
 
 
+@pytest.mark.parametrize("buffer", [1, 20, 60, 100, 101, 150, 200, 1_000])
 async def test_a_reader_that_gathers_is_not_cut_off_for_it(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, buffer: int
 ) -> None:
     hub, feed = made()
-    reader = feed.reader(ALL, 200)
+    reader = feed.reader(ALL, buffer)
     seen: list[int] = []
 
     async def read() -> None:
@@ -257,6 +258,26 @@ async def test_a_reader_that_gathers_is_not_cut_off_for_it(
             hub.publish("a", "ns", [update("a", seq)])
             await trio.testing.wait_all_tasks_blocked()
     assert seen == list(range(1, 5_001))
+
+
+async def test_a_reader_that_gathers_heavy_updates_is_not_cut_off_for_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hub, feed = made()
+    reader = feed.reader(ALL, 1_000)
+    seen: list[int] = []
+    body: dict[str, JsonValue] = {"output": "x" * (2 * HEAVY)}
+
+    async def read() -> None:
+        while len(seen) < 60:
+            seen.extend(one.update.seq for one in await reader.next_batch(gather_s=3600.0))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        for seq in range(1, 61):
+            hub.publish("a", "ns", [evolve(update("a", seq), body=body)])
+            await trio.testing.wait_all_tasks_blocked()
+    assert seen == list(range(1, 61))
 
 
 async def test_a_gathering_reader_hears_of_the_stop_at_once(

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from aiki_actors import engine as e
 from aiki_sdk import Event, Run, WaitTimeout, task, workflow
 from aiki_sdk.protocol import RunStatus
+from aiki_trio.testing._journal import Journal
+from aiki_trio.testing._replay import replay
 from tests.unit.worker.fake_server import Life, Plan, live
 
 go = Event("go", int)
@@ -194,3 +197,58 @@ def test_of_two_things_that_come_at_once_the_one_journaled_first_counts() -> Non
     assert output(life) == [True, True, 1]
     assert kinds(life).index("timeout-reached") < kinds(life).index("event-consumed")
     assert len(life.state.unread["go"]) == 1, "what the wait had taken went back"
+
+
+@workflow(name="nested", version="1.0.0", events=[go])
+async def nested(run: Run, tasks: int) -> list[Any]:
+    """Time out inside, go on with so many tasks, and leave the outside in time or not."""
+    done: list[Any] = []
+    with run.move_on_after("outer", 3):
+        with run.move_on_after("inner", 2):
+            await run.wait(go)
+        done.append("left the inner one")
+        done += [await work(0.4) for _ in range(tasks)]
+    return done
+
+
+def replayed(life: Life, run_id: str = "run_1") -> Any:
+    report = replay(nested, Journal(run_id, "nested", "1.0.0", life.journal))
+    assert report.outcome is not None
+    assert report.outcome == report.recorded
+    return report.outcome.output
+
+
+@pytest.mark.parametrize("tasks", [0, 1, 2, 3])
+def test_two_timeouts_are_told_one_by_one_however_they_come(tasks: int) -> None:
+    """Paused, the run hears of both at once; what it does upon the first comes before the second.
+
+    The code that has left the outer block by then is not cut off by it, live or in a replay.
+    """
+    pause: list[tuple[float, e.Command]] = [(1.0, e.PauseRun()), (4.0, e.ResumeRun())]
+    for plan in (Plan(jitter=False), Plan(commands=pause, jitter=False)):
+        life = live(nested, (tasks,), plan)
+        expected = output(life)
+        assert expected[0] == "left the inner one"
+        assert replayed(life) == expected
+        for cut in life.cuts[:-1]:
+            before = life.journal[:cut]
+            resumed = live(nested, (tasks,), plan, journal=before, cuts=life.cuts, life=1)
+            assert output(resumed) == expected, cut
+
+
+def test_a_timeout_that_was_journaled_after_its_block_was_left_changes_no_replay() -> None:
+    """The timer and the code's last word crossed: the timeout is recorded, and met nobody."""
+    life = live(nested, (0,), Plan(jitter=False))
+    (outer,) = {
+        en.body.call
+        for en in life.journal
+        if isinstance(en.body, e.TimeoutStarted) and "outer" in en.body.call.address
+    }
+    given_up = e.WaitAbandoned(outer)
+    *before, end = [en.body for en in life.journal if en.body != given_up]
+    bodies = [*before, e.TimeoutReached(outer), end]
+    crossed = tuple(
+        e.Entry(number + 1, life.journal[min(number, len(life.journal) - 1)].at, body)
+        for number, body in enumerate(bodies)
+    )
+    assert replayed(evolve(life, journal=crossed)) == ["left the inner one"]
