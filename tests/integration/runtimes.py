@@ -48,8 +48,9 @@ async def virtual_runtime(
 
 @asynccontextmanager
 async def file_runtime(path: Path, *workflows: AnyWorkflow) -> AsyncGenerator[Runtime, None]:
-    """Open a runtime on a SQLite file, in real time."""
-    async with open_runtime(f"sqlite:///{path}", workflows=workflows) as runtime:
+    """Open a runtime on a SQLite file, in real time; its tasks have little time to end."""
+    hasty = RuntimeSettings(worker=WorkerSettings(shutdown_grace_s=0.5))
+    async with open_runtime(f"sqlite:///{path}", workflows=workflows, settings=hasty) as runtime:
         yield runtime
 
 
