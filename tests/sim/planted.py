@@ -317,8 +317,9 @@ def notices_not_repeated() -> AbstractContextManager[None]:
 # -- several workers -----------------------------------------------------------------------------
 
 
-def stale_memory_resumed() -> AbstractContextManager[None]:
-    """A worker that parked a run goes on from its memory, whoever executed it since."""
+@contextmanager
+def stale_memory_resumed() -> Generator[None]:
+    """A worker goes on from its memory of a run, whoever executed it since, and is told nothing."""
     real = Subscriber.assign
 
     def assign(self: Subscriber, assignment: Any) -> None:
@@ -330,7 +331,11 @@ def stale_memory_resumed() -> AbstractContextManager[None]:
             return
         real(self, assignment)
 
-    return patched(Subscriber, "assign", assign)
+    def deaf(_self: Subscriber, _run_id: str) -> None:
+        """Keep the run."""
+
+    with patched(Subscriber, "assign", assign), patched(Subscriber, "cool", deaf):
+        yield
 
 
 def poison_never_stalls() -> AbstractContextManager[None]:
