@@ -158,11 +158,8 @@ async def namespace_stream(call: Call, out: StreamOut) -> None:
                 facts.metrics.updates_sent += len(batch)
             return "closing"
 
-        facts.metrics.namespace_streams += 1
-        try:
+        with facts.metrics.namespace_stream():
             reason = await until_closing(facts.closing, pump)
-        finally:
-            facts.metrics.namespace_streams -= 1
         if reason == "slow":
             facts.metrics.streams_cut_off += 1
         await out.send(_end(reason, stream))

@@ -24,7 +24,7 @@ from ._call import Texts
 from ._engine import LiveStream, Positioned, Snapshot, StreamFilter, StreamStart
 from ._fields import checked, refuse_unknown
 from ._gate import Gate
-from ._live import TOO_SLOW, snapshot_json
+from ._live import TOO_SLOW, gather_s, snapshot_json
 from ._problems import problem_of
 from ._strict_json import strict_json
 
@@ -181,7 +181,8 @@ class _LiveSocket:
                 async with self._gate.engine.subscribe(
                     self._namespace, where, start, buffer=buffer
                 ) as stream:
-                    await self._pump(asked, stream)
+                    with self._gate.metrics.namespace_stream():
+                        await self._pump(asked, stream)
             except AikiError as error:
                 await self._send_error(error, asked.id)
         if self._open.get(asked.id) is scope:
@@ -191,12 +192,13 @@ class _LiveSocket:
     async def _pump(self, asked: Subscribe, stream: LiveStream) -> None:
         left = dict.fromkeys(asked.runs)
         told = _Told(asked, stream)
+        gate = self._gate
         try:
             while True:
                 self._ends[asked.id] = told.end("closing")
-                for one in await stream.next_batch():
-                    await self._send_text(told.message(one, self._gate.texts))
-                    self._gate.metrics.updates_sent += 1
+                for one in await stream.next_batch(gather_s(gate.metrics, gate.settings)):
+                    await self._send_text(told.message(one, gate.texts))
+                    gate.metrics.updates_sent += 1
                     for run_id, seq in _ended(one):
                         if run_id in left:
                             del left[run_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from attrs import define, field
@@ -34,6 +35,15 @@ class Metrics:
         self.requests[key] = self.requests.get(key, 0) + 1
         self.seconds[operation] = self.seconds.get(operation, 0.0) + seconds
 
+    @contextmanager
+    def namespace_stream(self) -> Iterator[None]:
+        """Count a stream of a namespace, or a websocket's subscription, as long as it is told."""
+        self.namespace_streams += 1
+        try:
+            yield
+        finally:
+            self.namespace_streams -= 1
+
     def text(self, tree: TreeNode) -> str:
         """Return everything in Prometheus' text format."""
         return "".join(f"{line}\n" for line in self._lines(tree))
@@ -62,7 +72,7 @@ class Metrics:
             ("aiki_connections", "gauge", "Open connections.", self.connections),
             ("aiki_connections_total", "counter", "Connections.", self.connections_total),
             ("aiki_streams", "gauge", "Live streams and websockets.", self.streams),
-            ("aiki_namespace_streams", "gauge", "Those of many runs.", self.namespace_streams),
+            ("aiki_namespace_streams", "gauge", "Subscriptions of many.", self.namespace_streams),
             ("aiki_streams_cut_off_total", "counter", "Too slow readers.", self.streams_cut_off),
             ("aiki_stream_updates_total", "counter", "Updates streamed.", self.updates_sent),
             ("aiki_rate_limited_total", "counter", "Requests refused: 429.", self.rate_limited),

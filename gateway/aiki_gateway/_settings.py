@@ -63,9 +63,10 @@ class GatewaySettings:
         result_wait_s_max: the longest wait for a result in one request.
         subscriber_updates_max: updates that a live subscriber may be behind.
         stream_bytes_max: what one live response sends before it ends and is to be resumed.
-        stream_writes_per_s: how often all live streams of namespaces together are written to, at
-            about; the more of them there are, the longer updates gather for each (200 streams at
-            2,000 writes: 0.1 s). An update after a pause goes out at once.
+        stream_writes_per_s: how often all live streams of namespaces and all subscriptions of
+            websockets together are written to, at about; the more of them there are, the longer
+            updates gather for each (200 at 2,000 writes: 0.1 s). An update after a pause goes out
+            at once.
         keep_alive_comment_s: the pause between comment lines in a stream that has nothing to say.
         subscriptions_max: subscriptions in one websocket.
         requests_per_s: requests of one address, on average.

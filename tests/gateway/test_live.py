@@ -227,6 +227,33 @@ async def test_namespaces_streams_do_not_see_each_other() -> None:
             assert scope.cancelled_caught
 
 
+GATHERING = GatewaySettings(stream_writes_per_s=1e-6, subscriber_updates_max=110)
+"""Updates gather until there are enough of them that more would cut the reader off."""
+
+
+async def test_what_follows_a_first_batch_gathers_on_every_kind_of_stream() -> None:
+    async with (
+        served(GATHERING) as server,
+        events_of(server.bound, "/v1/stream?from=latest") as events,
+        websocket(server.bound) as socket,
+    ):
+        await socket.say(type="subscribe", id="s")
+        assert (await socket.hear())["type"] == "snapshot"
+        first = await server.start("greet", name="Ada")
+        assert [event.data["seq"] for event in await events.take(2)] == [1, 2]
+        assert [(await socket.update())["update"]["seq"] for _ in range(2)] == [1, 2]
+        await server.ended(first)
+        for hear in (events.next, socket.update):
+            with trio.move_on_after(0.2) as scope:
+                told = await hear()
+                assert told is None, "it was told before enough had gathered"
+            assert scope.cancelled_caught
+        for _ in range(15):
+            await server.ended(await server.start("greet", name="Bob"))
+        assert [event.data["seq"] for event in await events.take(2)] == [3, 4]
+        assert [(await socket.update())["update"]["seq"] for _ in range(2)] == [3, 4]
+
+
 # --- The websocket --------------------------------------------------------------------------------
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -265,3 +267,11 @@ async def test_the_server_tells_what_it_knows_and_how_it_is() -> None:
         assert (head.status_code, head.content) == (200, b"")
         metrics = (await get("/metrics")).text
         assert 'aiki_http_requests_total{operation="listWorkflows",status="200"} 2' in metrics
+
+
+async def test_every_metric_is_in_the_reference_and_nothing_else() -> None:
+    async with served() as server:
+        metrics = (await server.http.get("/metrics")).text
+    counted = re.findall(r"^# TYPE (\w+) ", metrics, re.MULTILINE)
+    page = (Path(__file__).parents[2] / "docs/reference/http.md").read_text()
+    assert re.findall(r"^\| `(aiki_\w+)` \|", page, re.MULTILINE) == counted
