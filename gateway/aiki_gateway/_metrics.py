@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -36,7 +36,7 @@ class Metrics:
         self.seconds[operation] = self.seconds.get(operation, 0.0) + seconds
 
     @contextmanager
-    def namespace_stream(self) -> Iterator[None]:
+    def namespace_stream(self) -> Generator[None]:
         """Count a stream of a namespace, or a websocket's subscription, as long as it is told."""
         self.namespace_streams += 1
         try:
