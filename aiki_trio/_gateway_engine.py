@@ -11,18 +11,19 @@ import trio
 from attrs import define, field
 
 from aiki_actors.kernel import TreeNode as LiveNode
-from aiki_actors.server import Feed, NamespaceUpdates, SnapshotOf
+from aiki_actors.server import Feed, NamespaceUpdates, ServerClientPort, SnapshotOf
 from aiki_actors.session import Connection
 from aiki_gateway import (
     LiveStream,
     Positioned,
+    RunUpdates,
     Snapshot,
     StreamFilter,
     StreamStart,
     WorkerInfo,
 )
 from aiki_sdk._names import check_name
-from aiki_sdk.protocol import ClientPort, Health, HealthStatus, TreeNode
+from aiki_sdk.protocol import Health, HealthStatus, TreeNode
 
 if TYPE_CHECKING:
     from aiki_trio._runtime import Runtime
@@ -39,14 +40,16 @@ class RuntimeEngine:
 
     _runtime: Runtime
     feed: Feed = field(init=False)
-    _ports: dict[str, ClientPort] = field(factory=lambda: dict[str, ClientPort](), init=False)
+    _ports: dict[str, ServerClientPort] = field(
+        factory=lambda: dict[str, ServerClientPort](), init=False
+    )
 
     def __attrs_post_init__(self) -> None:
         """Make the feed, which costs nothing until somebody reads it."""
         # A claim id is random: no other process of this server has had the same.
         self.feed = Feed(self._runtime.hub, self._runtime.ids.claim_id())
 
-    def client_port(self, namespace: str) -> ClientPort:
+    def client_port(self, namespace: str) -> ServerClientPort:
         """Return the port of one namespace's clients."""
         port = self._ports.get(namespace)
         if port is None:
@@ -55,6 +58,12 @@ class RuntimeEngine:
                 self._ports.clear()
             port = self._ports[namespace] = self._runtime.port_for(namespace)
         return port
+
+    def run_updates(
+        self, namespace: str, run_id: str, *, after: int
+    ) -> AbstractAsyncContextManager[RunUpdates]:
+        """Open a run's updates."""
+        return self.client_port(namespace).updates(run_id, after=after)
 
     def subscribe(
         self, namespace: str, where: StreamFilter, start: StreamStart, *, buffer: int

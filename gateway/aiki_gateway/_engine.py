@@ -116,6 +116,17 @@ class LiveStream(Protocol):
         ...
 
 
+class RunUpdates(Protocol):
+    """One run's updates, each once, from behind a seq to the run's end."""
+
+    async def next_batch(self) -> Sequence[Update]:
+        """Wait for what comes next. Cancelled, it loses nothing.
+
+        None: the run has ended, or the reader was too slow and was cut off.
+        """
+        ...
+
+
 class Engine(Protocol):
     """A running engine, on this node."""
 
@@ -127,6 +138,12 @@ class Engine(Protocol):
         Raises:
             InvalidRequest: if the name of the namespace is not valid.
         """
+        ...
+
+    def run_updates(
+        self, namespace: str, run_id: str, *, after: int
+    ) -> AbstractAsyncContextManager[RunUpdates]:
+        """Open a run's updates with seq above `after`; raises NotFound on entering."""
         ...
 
     def subscribe(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -25,12 +25,15 @@ from aiki_sdk._json import dumps
 from aiki_sdk.protocol import RunStatus, Update, to_wire
 
 from ._call import Call, StreamOut, Texts
-from ._engine import LiveStream, Positioned, Snapshot, StreamFilter, StreamStart
+from ._engine import LiveStream, Positioned, RunUpdates, Snapshot, StreamFilter, StreamStart
 from ._metrics import Metrics
 from ._settings import GatewaySettings
 
 RUNS_NAMED_MAX: Final = 50
 """Runs that a stream's filter may name: each of them is in every event's id."""
+
+PIECE_BYTES: Final = 32 * 1024
+"""Updates of a run that are there already are sent together, until so much has come together."""
 
 COMMENT: Final = b":\n\n"
 TOO_SLOW: Final = "subscriber-too-slow"
@@ -56,17 +59,18 @@ async def run_stream(call: Call, out: StreamOut) -> None:
     after = await _first_seq(call)
     ended = False
 
-    async with call.port.updates(call.run_id, after=after) as updates:
+    async with call.engine.run_updates(call.namespace, call.run_id, after=after) as updates:
         await out.open()
 
         async def pump() -> str:
             nonlocal after, ended
-            while (update := await _next_or_comment(call, out, updates)) is not None:
-                await out.send(event("update", call.facts.texts.of(update), str(update.seq)))
-                call.facts.metrics.updates_sent += 1
-                after, ended = update.seq, update.status.terminal
-                if out.sent_bytes >= call.settings.stream_bytes_max:
-                    return "closing"
+            while batch := await _updates_or_comment(call, out, updates):
+                for data, sent in _pieces(batch, call.facts.texts):
+                    await out.send(data)
+                    call.facts.metrics.updates_sent += len(sent)
+                    after, ended = sent[-1].seq, sent[-1].status.terminal
+                    if out.sent_bytes >= call.settings.stream_bytes_max:
+                        return "closing"
             # It ended with the run; or the run had ended before; or the reader was too slow.
             return "ended" if ended or await _has_ended(call, after) else "slow"
 
@@ -94,13 +98,25 @@ async def _has_ended(call: Call, after: int) -> bool:
     return info.status.terminal and info.seq <= after
 
 
-async def _next_or_comment(
-    call: Call, out: StreamOut, updates: AsyncIterator[Update]
-) -> Update | None:
-    """Return the next update, None at the end; meanwhile keep the connection alive."""
+def _pieces(
+    batch: Sequence[Update], texts: Texts[Update]
+) -> Iterator[tuple[bytes, Sequence[Update]]]:
+    """Make events of updates; return what is sent in one write, and what it tells."""
+    size, events, told = 0, list[bytes](), list[Update]()
+    for update in batch:
+        events.append(event("update", texts.of(update), str(update.seq)))
+        told.append(update)
+        size += len(events[-1])
+        if size >= PIECE_BYTES or update is batch[-1]:
+            yield b"".join(events), told
+            size, events, told = 0, [], []
+
+
+async def _updates_or_comment(call: Call, out: StreamOut, updates: RunUpdates) -> Sequence[Update]:
+    """Return the next updates, none at the end; meanwhile keep the connection alive."""
     while True:
         with trio.move_on_after(call.settings.keep_alive_comment_s):
-            return await anext(updates, None)
+            return await updates.next_batch()
         await out.send(COMMENT)
 
 

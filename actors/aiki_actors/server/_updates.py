@@ -6,8 +6,10 @@ twice is dropped by its seq.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import trio
 from attrs import define, field
@@ -21,6 +23,9 @@ from ._hub import Hub
 from ._subscription import SubscriberTooSlow, Subscription
 from ._views import update_of
 
+BATCH: Final = 100
+"""Updates that are taken at a time, at most."""
+
 
 @define(eq=False)
 class RunUpdates:
@@ -33,7 +38,11 @@ class RunUpdates:
     _after: int
     _wait_s: float | None
     _subscription: Subscription = field(init=False)
-    _past: list[Update] = field(factory=lambda: list[Update](), init=False)
+    _past: deque[Update] = field(factory=lambda: deque[Update](), init=False)
+    _ready: deque[Update] = field(factory=lambda: deque[Update](), init=False)
+    """What was taken in a batch and is given one at a time."""
+    _journal_seq: int = field(default=0, init=False)
+    """The last entry that the journal had when it was read."""
     _deadline: float = field(init=False)
     _ended: bool = field(default=False, init=False)
 
@@ -64,37 +73,59 @@ class RunUpdates:
 
     async def __anext__(self) -> Update:
         """Return the next update; ends with the run, the time, or when reading was too slow."""
-        while not self._ended:
-            update = await self._next()
-            if update is None:
-                break
-            if update.live and update.seq == self._after:
-                return update
-            if update.seq > self._after and not update.live:
-                self._after = update.seq
-                self._ended = update.status.terminal
-                return update
-            if update.status.terminal and not update.live:
-                # Its reader is ahead of it: the database has lost what came in between.
-                break
-        raise StopAsyncIteration
+        if not self._ready:
+            self._ready.extend(await self.next_batch())
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.popleft()
 
-    async def _next(self) -> Update | None:
+    async def next_batch(self) -> Sequence[Update]:
+        """Wait for the next updates, some at a time; none: it has ended, as `__anext__` does.
+
+        Cancelled, it loses nothing.
+        """
+        while not self._ended:
+            batch = await self._next()
+            if batch is None:
+                break
+            told = self._new(batch)
+            if told:
+                return told
+        return ()
+
+    async def _next(self) -> Sequence[Update] | None:
         if self._past:
             await trio.lowlevel.checkpoint_if_cancelled()
-            return self._past.pop()
-        update: Update | None = None
+            return [self._past.popleft() for _ in range(min(BATCH, len(self._past)))]
+        batch: Sequence[Update] | None = None
         with trio.move_on_at(self._deadline):
             try:
-                update = await self._subscription.next()
+                batch = await self._subscription.next_batch(BATCH)
             except SubscriberTooSlow:
                 return None
-        return update
+        return batch
+
+    def _new(self, batch: Sequence[Update]) -> list[Update]:
+        """Return what the reader was not told yet, and note whether it is the last."""
+        told: list[Update] = []
+        for update in batch:
+            if update.live:
+                if update.seq == self._after:
+                    told.append(update)
+            elif update.seq > self._after:
+                self._after = update.seq
+                # A run that has ended may go on: a failed one is retried, any one is forked.
+                self._ended = update.status.terminal and not self._past
+                told.append(update)
+            elif update.status.terminal and update.seq > self._journal_seq:
+                # Its reader is ahead of it: the database has lost what came in between.
+                self._ended = True
+        return told
 
     async def _read_past(self) -> None:
         """Fold the journal, for an update carries the status after its entry."""
         state = e.RunState(self._run_id)
-        past: list[Update] = []
+        past = self._past
         for entry in await self._storage.journal(self._run_id):
             state = e.evolve(state, entry)
             if entry.seq > self._after:
@@ -102,6 +133,5 @@ class RunUpdates:
         if not state.seq or state.spec.namespace != self._namespace:
             message = f"run {self._run_id} does not exist in namespace {self._namespace!r}"
             raise NotFound(message)
+        self._journal_seq = state.seq
         self._ended = state.phase.terminal and not past
-        past.reverse()
-        self._past = past

@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import Final, Self, final
 
 from aiki_sdk._errors import Unavailable
-from aiki_sdk.protocol import ClientPort, Update
+from aiki_sdk.protocol import ClientPort, RunStatus, Update
 
 _IDLE_REOPENS_MAX: Final = 3
 """Streams in a row that end without an update and without the run's end before it is an error."""
+
+_FINAL: Final = frozenset({RunStatus.COMPLETED, RunStatus.CANCELLED})
 
 
 @final
@@ -31,7 +33,7 @@ class Updates:
     task reads at a time.
     """
 
-    __slots__ = ("_after", "_context", "_done", "_idle", "_port", "_run_id", "_stream")
+    __slots__ = ("_after", "_context", "_done", "_ended", "_idle", "_port", "_run_id", "_stream")
 
     def __init__(self, port: ClientPort, run_id: str, after: int) -> None:
         """Use `RunHandle.updates`."""
@@ -41,6 +43,7 @@ class Updates:
         self._context: AbstractAsyncContextManager[AsyncIterator[Update]] | None = None
         self._stream: AsyncIterator[Update] | None = None
         self._idle = 0
+        self._ended = False
         self._done = False
 
     @property
@@ -65,12 +68,16 @@ class Updates:
                 update = await anext(stream)
             except StopAsyncIteration:
                 await self._close(None)
-                await self._settle_end()
+                self._done = self._ended
+                if not self._ended:
+                    await self._settle_end()
                 continue
             except BaseException as error:
                 await self._close(error)
                 raise
             self._after = max(self._after, update.seq)
+            # A run that has failed may have been retried since: that is asked for.
+            self._ended = update.status in _FINAL and not update.live
             self._idle = 0
             return update
         raise StopAsyncIteration

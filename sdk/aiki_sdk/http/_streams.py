@@ -9,6 +9,7 @@ Invariant: an update that tells of an entry is given once, in order of seq.
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -30,6 +31,9 @@ from aiki_sdk.http._sse import EventReader, SentEvent, StreamTooLong
 from aiki_sdk.protocol import Update
 
 _OVER: Final = "ended"
+
+_LAST_WORD_S: Final = 0.5
+"""How long a server that has ended a stream is waited for to end its answer too."""
 
 
 @define(eq=False)
@@ -174,6 +178,13 @@ class Connection:
             raise _gone(self._caller.url) if failure is None else failure.error
         await self._caller.pause(min(pause_s, max(self._place.left_s(), 0.0)))
 
+    async def finish(self) -> None:
+        """Close what the server has ended: read to its end, a connection can be used again."""
+        with suppress(TimeoutError, httpx.RequestError):
+            if self._chunks is not None:
+                await self._chunks.next(min(_LAST_WORD_S, max(self._place.left_s(), 0.001)))
+        await self.aclose()
+
     async def aclose(self) -> None:
         """Close the connection, if one is open; the next read opens another."""
         chunks, self._chunks = self._chunks, None
@@ -253,7 +264,7 @@ class RunStream:
                 if update.live or update.seq > after:
                     self._place.after = max(after, update.seq)
                     return update
-        await self._connection.aclose()
+        await self._connection.finish()
         raise StopAsyncIteration
 
 

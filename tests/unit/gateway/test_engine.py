@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from aiki_actors.session import Connection
-from aiki_gateway import Engine, LiveStream, StreamFilter, StreamStart, WorkerInfo
+from aiki_gateway import Engine, LiveStream, RunUpdates, StreamFilter, StreamStart, WorkerInfo
 from aiki_sdk import Client, Unavailable
 from aiki_sdk.protocol import ClientPort, Health, HealthStatus, TreeNode
 from tests.unit.sdk.fake_port import FakePort
@@ -22,6 +22,11 @@ class FakeEngine:
 
     def client_port(self, namespace: str) -> ClientPort:
         return self._ports.setdefault(namespace, FakePort(namespace=namespace))
+
+    def run_updates(
+        self, namespace: str, run_id: str, *, after: int
+    ) -> AbstractAsyncContextManager[RunUpdates]:
+        raise Unavailable("there is nothing to watch")
 
     def subscribe(
         self, namespace: str, where: StreamFilter, start: StreamStart, *, buffer: int
@@ -70,7 +75,7 @@ def test_the_engine_speaks_wire_values_only() -> None:
         for name, member in inspect.getmembers(Engine, inspect.isfunction)
         if not name.startswith("_")
     }
-    streams = {"accept_worker", "subscribe"}
+    streams = {"accept_worker", "run_updates", "subscribe"}
 
     assert sorted(methods) == sorted({*streams, "client_port", "health", "tree", "workers"})
     for name in methods.keys() - streams:
