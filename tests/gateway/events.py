@@ -61,6 +61,11 @@ class Events:
             taken.append(event)
         return taken
 
+    @property
+    def unread(self) -> str:
+        """What came with the events that were read, and was not read."""
+        return self._rest
+
     async def until_end(self) -> list[Sse]:
         """Return all events, to the end of the answer."""
         taken: list[Sse] = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 from functools import partial
 
 import pytest
 import trio
 
 from aiki_gateway import GatewaySettings
+from aiki_sdk import Client
 from tests.gateway.events import Sse, events_of
 from tests.gateway.serving import served
 from tests.gateway.sockets import Rejected, websocket
@@ -60,6 +62,43 @@ async def test_a_stream_that_has_nothing_to_say_stays_alive() -> None:
         async with events_of(server.bound, path) as events:
             with trio.fail_after(5):
                 assert [await events.chunk() for _ in range(4)] == [":\n\n"] * 4
+
+
+async def test_the_past_of_a_run_that_was_retried_is_one_stream_and_one_write() -> None:
+    async with served() as server:
+        run_id = await server.start("fail")
+        await server.ended(run_id)
+        assert (await server.http.post(f"/v1/runs/{run_id}/retry")).is_success
+        await server.ended(run_id)
+        last = (await server.http.get(f"/v1/runs/{run_id}")).json()["seq"]
+        async with events_of(server.bound, f"/v1/runs/{run_id}/stream") as events:
+            first = await events.take(1)
+            piece = events.unread
+            rest = await events.until_end()
+    seqs = [event.data["seq"] for event in [*first, *rest[:-1]]]
+    statuses = [event.data["status"] for event in [*first, *rest[:-1]]]
+    assert seqs == list(range(1, last + 1))
+    assert statuses.count("failed") >= 2
+    assert rest[-1].data == {"reason": "ended", "after": last}
+    assert piece.count("event: update") == last - 1, "what is there already comes in one piece"
+
+
+async def test_a_stream_that_has_ended_gives_its_connection_back() -> None:
+    async with served() as server, Client(server.bound.url) as client:
+        ids = [await server.start("greet", name="Ada") for _ in range(5)]
+        for run_id in ids:
+            await server.ended(run_id)
+
+        async def connections() -> int:
+            metrics = (await server.http.get("/metrics")).text
+            (found,) = re.findall(r"^aiki_connections_total (\d+)$", metrics, re.MULTILINE)
+            return int(found)
+
+        before = await connections()
+        for run_id in ids:
+            handle = await client.get(run_id)
+            assert [update.kind async for update in handle.updates()][-1] == "run-completed"
+        assert await connections() == before + 1
 
 
 @pytest.mark.parametrize("path", ["/v1/runs/none/stream", "/v1/runs/none/stream?from=latest"])

@@ -61,6 +61,17 @@ async def test_a_stream_that_is_cut_off_goes_on_unseen(
     assert openings(server)[:4] == ["0", "2", "4", "6"]
 
 
+async def test_the_end_of_a_run_that_cannot_go_on_needs_no_further_question(
+    server: FakeServer, client: Client
+) -> None:
+    handle = await started(client, server)
+    server.port.complete(handle.id)
+    del server.seen[:]
+
+    assert [update.seq async for update in handle.updates()][-1] == 8
+    assert [request.url.path for request in server.seen] == [f"/v1/runs/{handle.id}/stream"]
+
+
 async def test_a_connection_that_is_lost_half_way_is_replaced(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
