@@ -10,15 +10,17 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from attrs import Factory, frozen
 
 from aiki_sdk import AnyWorkflow, Client
 from aiki_trio import Runtime, open_runtime
-from aiki_trio.testing.cluster import LocalCluster, Managed
 from tests.bench._measuring import Figures, Params, check, limited
 from tests.bench._workflows import chain
+
+if TYPE_CHECKING:
+    from aiki_trio.testing.cluster import LocalCluster, Managed
 
 Topology: TypeAlias = Literal["embedded", "split", "postgres", "full"]
 TOPOLOGIES: Final[tuple[Topology, ...]] = get_args(Topology)
@@ -89,7 +91,7 @@ class Engine:
 
     client: Client
     runtime: Runtime | None = None
-    processes: Mapping[str, Managed] = Factory(lambda: dict[str, Managed]())
+    processes: Mapping[str, Managed] = Factory(dict)
 
     def cpu_s(self) -> Figures:
         """Return the seconds that each other process has computed, under names of figures."""
@@ -132,6 +134,9 @@ async def warm_engine(
 
 def local_cluster(place: Place) -> LocalCluster:
     """Return server, workers and what they stand on, by default settings; entering starts them."""
+    # Not above: a process of W6 would import pytest with it, in the time that is measured.
+    from aiki_trio.testing.cluster import LocalCluster
+
     return LocalCluster(
         CODE,
         count=1 if place.topology == "split" else 2,
