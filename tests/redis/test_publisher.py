@@ -12,7 +12,16 @@ import trio
 from aiki_actors.queue.redis import Publisher, RedisFailed, Trouble
 from aiki_actors.queue.redis._connection import Connection
 from aiki_sdk import SeededRng
-from tests.redis.fleet import CLOCK, Ledger, a_run, fast, publishing, until
+from tests.redis.fleet import (
+    CLOCK,
+    Ledger,
+    a_run,
+    a_worker,
+    consuming,
+    fast,
+    publishing,
+    until,
+)
 from tests.servers.redis import Binary, RedisServer
 
 STREAM = "aiki:default:orders:1"
@@ -47,6 +56,36 @@ async def test_streams_are_trimmed_exactly(server: RedisServer) -> None:
             publisher.publish(a_run(number))
         await until(lambda: publisher.counts.get("published", 0) == 200)
         assert length(server) == 7
+
+
+async def test_a_stream_that_nobody_puts_into_or_serves_goes_by_itself(
+    server: RedisServer,
+) -> None:
+    async with publishing(fast(server.url, stream_keep_s=0.5), Ledger()) as publisher:
+        publisher.publish(a_run(1))
+        await until(lambda: length(server) == 1)
+        publisher.gone("run_1", keep=False)
+        await until(lambda: server.command("EXISTS", STREAM).startswith(b":0"))
+        publisher.publish(a_run(2))
+        await until(lambda: length(server) == 1)
+
+
+async def test_a_stream_is_kept_while_a_run_waits_in_it_or_a_worker_serves_it(
+    server: RedisServer,
+) -> None:
+    def kept() -> bool:
+        return int(server.command("PTTL", STREAM).removeprefix(b":")) > 0
+
+    async with publishing(fast(server.url), Ledger()) as publisher:
+        publisher.publish(a_run(1))
+        await until(kept)
+        server.command("PERSIST", STREAM)
+        await until(kept)
+    server.command("DEL", STREAM)
+    async with consuming(a_worker(fast(server.url), Ledger())):
+        await until(kept)
+        server.command("PERSIST", STREAM)
+        await until(kept)
 
 
 async def test_a_message_that_still_stands_is_not_published_again(server: RedisServer) -> None:

@@ -107,7 +107,14 @@ def test_what_is_no_address_is_refused_without_showing_it(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("stream_max", 0), ("block_s", 9.0), ("refresh_s", 20.0), ("batch", 0)]
+    ("name", "value"),
+    [
+        ("stream_max", 0),
+        ("block_s", 9.0),
+        ("refresh_s", 20.0),
+        ("batch", 0),
+        ("stream_keep_s", 60.0),
+    ],
 )
 def test_a_setting_that_cannot_work_is_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"RedisSettings.{name}"):

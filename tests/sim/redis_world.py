@@ -31,7 +31,7 @@ from aiki_trio.testing.sim._trace import Trace
 from tests.redis.fleet import Bench, Ledger, a_run
 
 STREAM: Final = "aiki:default:orders:1"
-SETTINGS: Final = RedisSettings(URL)
+SETTINGS: Final = RedisSettings(URL, stream_keep_s=120.0)
 RUNS: Final = 60
 WORKERS: Final = 3
 FAULTS_S: Final = 60.0

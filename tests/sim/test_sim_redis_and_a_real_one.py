@@ -50,6 +50,7 @@ def commands(rng: random.Random, ids: dict[str, list[str]]) -> list[Command]:
         [("XINFO", "CONSUMERS", stream, GROUP)],
         [("XGROUP", "DELCONSUMER", stream, GROUP, consumer)],
         [("SET", "key", "1", "EX", 60), ("EXISTS", "key"), ("TYPE", stream), ("TYPE", "key")],
+        [("PEXPIRE", stream, 60_000), ("PEXPIRE", "none", 60_000)],
         [("PING",), ("EXISTS", "none"), ("TYPE", "none")],
     ]
     return rng.choice(drawn)

@@ -97,6 +97,8 @@ class RedisSettings:
         url: where it is; text is turned into a `RedisUrl`.
         stream_max: messages in one stream; past it the oldest are dropped, exactly, and published
             again from the database.
+        stream_keep_s: how long a stream stays that no run waits in and no worker serves, such as
+            that of a version that is used no more.
         tracked_max: ready runs that a server keeps publishing until they are claimed; the database
             knows the rest.
         batch: commands in one pipeline.
@@ -127,6 +129,7 @@ class RedisSettings:
 
     url: RedisUrl = field(converter=_url)
     stream_max: int = 100_000
+    stream_keep_s: float = 7 * 86_400.0
     tracked_max: int = 100_000
     batch: int = 500
     redelivery_s: float = 5.0
@@ -159,6 +162,13 @@ class RedisSettings:
             message = (
                 f"RedisSettings.block_s is {self.block_s!r}; it must be above 0 and below "
                 f"command_timeout_s ({self.command_timeout_s!r})"
+            )
+            raise ValueError(message)
+        if self.stream_keep_s < 2 * self.tidy_every_s:
+            message = (
+                f"RedisSettings.stream_keep_s is {self.stream_keep_s!r}; a worker says that it "
+                f"serves a stream every tidy_every_s ({self.tidy_every_s!r}), so that it must be "
+                "at least twice that"
             )
             raise ValueError(message)
         if not 0 < self.refresh_s <= self.takeover_idle_s / 2:

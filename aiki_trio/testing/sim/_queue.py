@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Final
 
 import trio
 from attrs import define, field
@@ -28,6 +29,10 @@ CUT: tuple[float, ...] = (0.1, 0.5)
 REFUSALS = (Trouble.OUT_OF_MEMORY, Trouble.READ_ONLY, Trouble.NO_REPLICAS)
 
 
+SETTINGS: Final = RedisSettings(URL, block_s=4.0, stream_keep_s=120.0)
+"""A stream is gone after two minutes without a worker and without a run."""
+
+
 @define(eq=False)
 class SimQueue:
     """Redis, and the ways to it."""
@@ -36,7 +41,7 @@ class SimQueue:
     disk: Disk
     trace: Trace
     latency_s: float
-    settings: RedisSettings = field(factory=lambda: RedisSettings(URL, block_s=4.0), init=False)
+    settings: RedisSettings = field(factory=lambda: SETTINGS, init=False)
     weather: RedisWeather = field(factory=RedisWeather, init=False)
     redis: SimRedis = field(init=False)
     _publisher: Publisher | None = field(default=None, init=False)

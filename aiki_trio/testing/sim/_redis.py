@@ -124,11 +124,24 @@ class SimRedis:
         subject = f"{name} {words[0]}" if name in {"XGROUP", "XINFO"} else name
         if self.refuses is not None and subject in _WRITES:
             return _failed(self.refuses, f"{self.refuses.value} command not allowed")
-        act = _COMMANDS[subject]
-        reply = act(self, words)
+        self._expire()
+        reply = _COMMANDS[subject](self, words)
         if subject in _WRITES and self.rng.random() < self.manners.replicated:
             self._replicate()
         return reply
+
+    def _expire(self) -> None:
+        now_s = trio.current_time()
+        for key in [key for key, stream in self._streams.items() if stream.until_s <= now_s]:
+            del self._streams[key]
+
+    def expire(self, words: list[str]) -> Reply:
+        """PEXPIRE key milliseconds; of a stream."""
+        stream = self._streams.get(words[0])
+        if stream is None:
+            return 0
+        stream.until_s = trio.current_time() + float(words[1]) / 1000
+        return 1
 
     def ping(self, _words: list[str]) -> Reply:
         """Answer."""
@@ -360,6 +373,7 @@ _COMMANDS: Final[Mapping[str, Callable[[SimRedis, list[str]], Reply | RedisFaile
     "PING": SimRedis.ping,
     "SET": SimRedis.set_text,
     "EXISTS": SimRedis.exists,
+    "PEXPIRE": SimRedis.expire,
     "TYPE": SimRedis.type_of,
     "XADD": SimRedis.xadd,
     "XDEL": SimRedis.xdel,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from attrs import define, field
@@ -54,6 +55,7 @@ class Stream:
 
     Attributes:
         hidden_s: per entry until when nobody is given it, by the virtual clock.
+        until_s: when it is gone, by the virtual clock.
 
     """
 
@@ -61,6 +63,7 @@ class Stream:
     last: EntryId = FIRST
     groups: dict[str, Group] = field(factory=lambda: dict[str, Group]())
     hidden_s: dict[EntryId, float] = field(factory=lambda: dict[EntryId, float]())
+    until_s: float = inf
 
     def remove(self, entry: EntryId) -> bool:
         """Take an entry out; it stays pending for whoever has it."""

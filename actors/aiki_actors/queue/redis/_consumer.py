@@ -252,7 +252,8 @@ class Consumer:
             streams = self._streams()
             self._grouped = True
             try:
-                await connection.work(lambda wire: ensure_groups(wire, streams))
+                keep_s = self.settings.stream_keep_s
+                await connection.work(lambda wire: ensure_groups(wire, streams, keep_s=keep_s))
             except RedisFailed:
                 self._grouped = False
                 raise

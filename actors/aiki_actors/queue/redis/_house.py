@@ -160,7 +160,12 @@ class House:
 
     async def _tidy(self, connection: Connection) -> None:
         removed, lost = await connection.work(
-            partial(tidy, streams=self.streams(), dead_after_s=self.settings.dead_after_s)
+            partial(
+                tidy,
+                streams=self.streams(),
+                dead_after_s=self.settings.dead_after_s,
+                keep_s=self.settings.stream_keep_s,
+            )
         )
         self.count("consumers removed", removed)
         self._report(lost)

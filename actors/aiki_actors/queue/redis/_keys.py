@@ -49,6 +49,11 @@ def read_stream(name: str) -> tuple[QueueKey, Priority] | None:
     return found if stream_of(*found) == name else None
 
 
+def keep(stream: str, keep_s: float) -> tuple[str, str, int]:
+    """Return the command by which a stream goes after so many seconds, unless it comes again."""
+    return ("PEXPIRE", stream, max(1, round(keep_s * 1000)))
+
+
 def alive_key(server_id: str) -> str:
     """Return the key by which a server notices that Redis has lost its data."""
     return f"{_PREFIX}!alive:{quote(server_id, safe=_SAFE)}"

@@ -13,7 +13,7 @@ from typing import Final
 from attrs import field, frozen
 
 from ._connection import Command, Reply, Wire
-from ._keys import GROUP
+from ._keys import GROUP, keep
 from ._messages import Message
 from ._reading import Batch, take_entries
 from ._trouble import RedisFailed, Trouble
@@ -167,8 +167,10 @@ def _count_deliveries(wire: Wire, batch: Batch) -> None:
             batch.messages[index] = batch.messages[index].delivered(row[3])
 
 
-def tidy(wire: Wire, streams: Sequence[str], *, dead_after_s: float) -> tuple[int, int]:
-    """Remove consumers that are silent and have nothing pending.
+def tidy(
+    wire: Wire, streams: Sequence[str], *, dead_after_s: float, keep_s: float
+) -> tuple[int, int]:
+    """Keep the streams for another `keep_s`; remove consumers that are silent with nothing pending.
 
     Returns how many were removed, and how many messages were deleted with them, because they were
     delivered between the look and the removal: those nobody is told of again but by the server.
@@ -177,7 +179,9 @@ def tidy(wire: Wire, streams: Sequence[str], *, dead_after_s: float) -> tuple[in
         RedisFailed: some may be removed.
 
     """
-    listed = wire.exchange([("XINFO", "CONSUMERS", stream, GROUP) for stream in streams])
+    kept: list[Command] = [keep(stream, keep_s) for stream in streams]
+    looks: list[Command] = [("XINFO", "CONSUMERS", stream, GROUP) for stream in streams]
+    listed = wire.exchange([*looks, *kept])[: len(looks)]
     commands: list[Command] = []
     for stream, reply in zip(streams, listed, strict=True):
         for name, pending, idle_ms in _consumers(reply):

@@ -27,7 +27,7 @@ from aiki_actors.storage import ReadyRun
 from aiki_sdk import Clock, Rng
 
 from ._connection import Command, Connect, Connection, Reply, Wire
-from ._keys import GROUP, alive_key, stream_of
+from ._keys import GROUP, alive_key, keep, stream_of
 from ._messages import encode
 from ._redelivery import Redelivery, Tracked
 from ._trouble import Backoff, HealthState, QueueHealth, RedisFailed, Trouble
@@ -86,6 +86,7 @@ class _Trip:
 
     alive: str
     stream_max: int
+    keep_s: float
     tick: bool
     plans: list[_Plan]
     withdrawn: list[tuple[str, str]]
@@ -107,6 +108,8 @@ class _Trip:
             commands.append(("XADD", plan.stream, *trim, "*", *encode(plan.tracked.run)))
             if plan.tracked.message is not None:
                 commands.extend(_deletion(plan.tracked.message))
+        streams = dict.fromkeys(plan.stream for plan in self.plans)
+        commands.extend(keep(stream, self.keep_s) for stream in streams)
         for message in self.withdrawn:
             commands.extend(_deletion(message))
         replies = wire.exchange(commands) if commands else []
@@ -297,6 +300,7 @@ class Publisher:
         trip = _Trip(
             alive_key(self.server_id),
             self.settings.stream_max,
+            self.settings.stream_keep_s,
             tick,
             [_Plan.of(tracked) for tracked in self._runs.due(now_s, self.settings.batch)],
             list(self._withdrawn)[: self.settings.batch],

@@ -20,7 +20,7 @@ from aiki_actors.queue._served import Served
 from aiki_sdk.protocol import Priority
 
 from ._connection import Reply, Wire
-from ._keys import GROUP, stream_of
+from ._keys import GROUP, keep, stream_of
 from ._messages import Message, decode
 from ._trouble import RedisFailed, Trouble
 
@@ -90,8 +90,10 @@ class Rotation:
                     self._streams[priority] = [s for s in streams if s not in gave] + last
 
 
-def ensure_groups(wire: Wire, streams: Sequence[str]) -> list[str]:
+def ensure_groups(wire: Wire, streams: Sequence[str], *, keep_s: float) -> list[str]:
     """Create the group of each stream that has none, from its beginning; returns which were made.
+
+    A stream that is made goes after `keep_s` seconds, unless somebody serves it or puts into it.
 
     From its beginning, not its end: what was published before anybody read counts.
 
@@ -106,6 +108,8 @@ def ensure_groups(wire: Wire, streams: Sequence[str]) -> list[str]:
             made.append(stream)
         elif reply.trouble is not Trouble.WRONG_TYPE and "BUSYGROUP" not in reply.message:
             raise reply
+    if made:
+        wire.exchange([keep(stream, keep_s) for stream in made])
     return made
 
 
