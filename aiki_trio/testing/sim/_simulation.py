@@ -42,6 +42,10 @@ SETTLE_S: Final = 15.0
 REQUEUE_S: Final = 2.0
 """After the last fault stalled runs are looked for this often."""
 
+LOOKS: Final = 10
+LOOK_S: Final = 0.5
+"""What is there at each of so many looks, this far apart, is kept by the server, and not in use."""
+
 LOGGERS: Final = ("aiki", "aiki_actors")
 """What the product logs in a simulation is about faults, which are meant: it is switched off."""
 
@@ -204,13 +208,26 @@ class Simulation:
             # server that may have started only now.
             await cluster.present()
             await trio.sleep(4 * options.sweep_s + 2.0)
-            server = await cluster.present()
-            published = 0 if cluster.queue is None else cluster.queue.published
-            self.problems += leftovers(server.runtime, options.slots, published)
+            self.problems += await self._leftovers(cluster)
         if patience.cancelled_caught:
             self.problems.append(("P1", f"not at rest {options.liveness_s:g} s after all faults"))
         with trio.CancelScope(shield=True):
             self.problems += await complaints(self.disk, self.log, self.effects)
+
+    async def _leftovers(self, cluster: Cluster) -> Sequence[tuple[str, str]]:
+        """Return what the server keeps; not what is there for a moment.
+
+        A message may come late, and then there is a claim to refuse, of a run that has ended.
+        """
+        found: list[tuple[str, str]] = []
+        for _ in range(LOOKS):
+            server = await cluster.present()
+            published = 0 if cluster.queue is None else cluster.queue.published
+            found = list(leftovers(server.runtime, self.options.slots, published))
+            if not found:
+                break
+            await trio.sleep(LOOK_S)
+        return found
 
     async def _requeue(self) -> None:
         """Be the operator who lets stalled runs try again, once nothing fails any more."""
