@@ -67,8 +67,9 @@ async def main() -> None:
         except AskRejected as error:
             print(f"  rejected: {error.reason}")
         answer = await handle.ask(decide, Decision("mia", approved=True))
+        result = await handle.result()  # the answer was heard before, while the run went on
         print(f"  answer: {answer}")
-        print(f"  result: {await handle.result()}")
+        print(f"  result: {result}")
         print("never decided:")
         print(f"  result: {await (await aiki.start(expense, 'noah', 900)).result()}")
 
