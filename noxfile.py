@@ -94,14 +94,17 @@ def demo(session: nox.Session) -> None:
     `-- --cluster`: with PostgreSQL and Redis, which are killed too.
     """
     _install(session)
-    session.run("python", "-m", "examples.orders", *session.posargs)
+    command = ("python", "-m", "examples.orders", *session.posargs)
+    session.run(*command, interrupt_timeout=60.0, terminate_timeout=10.0)
 
 
 @nox.session
 def cluster(session: nox.Session) -> None:
     """Run a server and workers here until Ctrl-C (`-- --workers 4 --postgres --redis`)."""
     _install(session)
-    session.run("python", "-m", "aiki_trio.testing.cluster", *session.posargs)
+    # By itself nox gives what it runs 0.5 s after Ctrl-C: the server would be left behind.
+    command = ("python", "-m", "aiki_trio.testing.cluster", *session.posargs)
+    session.run(*command, interrupt_timeout=60.0, terminate_timeout=10.0)
 
 
 @nox.session(python=_test_interpreters())
